@@ -1,0 +1,1 @@
+"""A collector for product analytics: see `ingest/pipeline.py` first."""

@@ -1,0 +1,87 @@
+"""The log of commits in Postgres, for those who follow it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from analytics_collector.adapters.sqlfile import load_blocks
+from analytics_collector.model import Cursor, DailyCount, Entry
+
+_PACKAGE = "analytics_collector.adapters.postgres"
+_SQL = load_blocks(_PACKAGE, "queries/events.sql") | load_blocks(_PACKAGE, "queries/consumers.sql")
+
+
+class CommitLog:
+    """One connection, which also holds a lock: at most one process is active in a role."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def try_lock(self, role: str) -> bool:
+        """Return whether this connection is now the only one active in *role*, until it ends."""
+        locked: bool = await self._connection.fetchval(
+            "select pg_try_advisory_lock(hashtextextended('analytics:' || $1, 0))", role
+        )
+        return locked
+
+    async def after(self, cursor: Cursor, limit: int) -> list[Entry]:
+        """Return up to *limit* commits behind *cursor* that nothing in progress can precede."""
+        rows = await self._connection.fetch(
+            _SQL["commits_after"], cursor.xid, cursor.commit_id, limit
+        )
+        return [
+            Entry(Cursor(row["xid"], row["commit_id"]), row["events"] or "[]") for row in rows
+        ]
+
+    async def slowest_cursor(self) -> Cursor:
+        """Return how far the slowest of our consumers has come."""
+        row = await self._connection.fetchrow(_SQL["slowest_cursor"])
+        assert row is not None
+        return Cursor(row["xid"], row["commit_id"])
+
+    async def apply_counts(
+        self,
+        consumer: str,
+        entries: Sequence[Entry],
+        count: Callable[[Sequence[Entry]], list[DailyCount]],
+    ) -> int:
+        """Add what *count* makes of the entries that *consumer* has not applied yet.
+
+        Effect and cursor are one transaction, so each entry counts once whatever crashes when.
+        Return how many entries were new.
+        """
+        async with self._connection.transaction():
+            row = await self._connection.fetchrow(_SQL["lock_cursor"], consumer)
+            assert row is not None, f"{consumer} is not in the table consumers"
+            cursor = Cursor(row["xid"], row["commit_id"])
+            fresh = [entry for entry in entries if entry.cursor > cursor]
+            if not fresh:
+                return 0
+            counts = count(fresh)
+            columns = [list(column) for column in zip(*counts, strict=True)]
+            await self._connection.execute(_SQL["add_daily_counts"], *columns)
+            last = fresh[-1].cursor
+            await self._connection.execute(
+                _SQL["move_cursor"], consumer, last.xid, last.commit_id
+            )
+        return len(fresh)
+
+
+@asynccontextmanager
+async def open_log(database_url: str, timeout_s: float) -> AsyncIterator[CommitLog]:
+    """Give a log on a connection of its own, closed at the end even if it hangs."""
+    connection = await asyncpg.connect(
+        database_url,
+        timeout=timeout_s,
+        command_timeout=30.0,
+        server_settings={"application_name": "analytics-collector worker", "TimeZone": "UTC"},
+    )
+    try:
+        yield CommitLog(connection)
+    finally:
+        connection.terminate()
+
+

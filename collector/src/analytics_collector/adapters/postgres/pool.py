@@ -1,0 +1,70 @@
+"""Connections to Postgres, and what its failures mean to us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from analytics_collector.adapters.migrate import check_schema
+from analytics_collector.errors import StoreUnavailable, UnsafeStore
+
+# What a broken, overloaded, stopping or read-only server can make asyncpg raise. After a
+# terminated backend it raises InternalClientError, which belongs to none of its families.
+STORE_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+
+_DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+async def connect_pool(
+    database_url: str, *, min_size: int, max_size: int, timeout_s: float
+) -> asyncpg.Pool:
+    """Return a pool on a Postgres that is safe to acknowledge from and has our schema.
+
+    Raises `UnsafeStore`, `ConfigurationError` (schema), or what asyncpg raises.
+    """
+    connection = await asyncpg.connect(database_url, timeout=timeout_s)
+    try:
+        await check_durability(connection)
+        await check_schema(connection)
+    finally:
+        await connection.close()
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=timeout_s,
+        command_timeout=timeout_s,
+        # Even if the server is reconfigured while we run, our commits wait for the disk.
+        server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
+    )
+
+
+async def check_durability(connection: asyncpg.Connection) -> None:
+    """Raise `UnsafeStore` if this Postgres acknowledges commits that a crash can take back."""
+    off = [name for name in _DURABILITY if await connection.fetchval(f"show {name}") == "off"]
+    if off:
+        raise UnsafeStore(
+            f"Postgres has {' and '.join(off)} off, so it would lose events that were "
+            f"acknowledged: run `alter system reset {off[0]}` and `select pg_reload_conf()`"
+        )
+
+
+@asynccontextmanager
+async def store_guard() -> AsyncIterator[None]:
+    """Let the failures of Postgres inside appear as `StoreUnavailable`."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except STORE_FAILURES as exc:
+        raise StoreUnavailable(type(exc).__name__) from exc

@@ -1,0 +1,53 @@
+"""The ASGI application: routes, and what happens to what they raise."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from analytics_collector.assemble import Services
+from analytics_collector.errors import Refusal, StoreUnavailable
+from analytics_collector.http.middleware import RequestIdMiddleware
+from analytics_collector.http.problems import on_refusal, on_store_unavailable, problem
+from analytics_collector.http.routes import routes
+
+logger = logging.getLogger(__name__)
+
+_CODE_OF_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+def create_app(services: Services) -> Starlette:
+    """Return the application on *services*, which the caller starts and stops."""
+    app = Starlette(
+        routes=routes(),
+        middleware=[Middleware(RequestIdMiddleware)],
+        exception_handlers={
+            Refusal: on_refusal,
+            StoreUnavailable: on_store_unavailable,
+            HTTPException: _on_http_exception,
+            Exception: _on_fault,
+        },
+    )
+    app.state.services = services
+    return app
+
+
+async def _on_http_exception(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    refusal = Refusal(
+        _CODE_OF_STATUS.get(exc.status_code, "INVALID_REQUEST"),
+        headers=dict(exc.headers or {}),
+    )
+    return problem(refusal, request.scope["request_id"])
+
+
+async def _on_fault(request: Request, exc: Exception) -> Response:
+    """Answer a fault of ours. It is logged by the server with its traceback."""
+    request_id = request.scope.get("request_id", "")
+    logger.error("Request failed", extra={"request_id": request_id, "error": type(exc).__name__})
+    return problem(Refusal("INTERNAL_ERROR", headers={"Retry-After": "1"}), request_id)

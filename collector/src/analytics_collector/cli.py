@@ -1,0 +1,255 @@
+"""The command line. Exit codes: 0 done, 1 it could not be done (the reason is told), 2 misused."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import uvloop
+
+from analytics_collector import logs
+from analytics_collector.adapters.migrate import migrate as migrate_database
+from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.embedded import EmbeddedError
+from analytics_collector.errors import CollectorError
+from analytics_collector.model import SCOPES
+from analytics_collector.server import serve as serve_until_stopped
+from analytics_collector.settings import default_data_dir, read_settings
+from analytics_collector.up import (
+    Installation,
+    as_json,
+    base_url,
+    choose_port,
+    supervisor,
+)
+from analytics_collector.version import __version__
+from analytics_collector.worker.run import run_worker
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Work on the data of `up` in this directory, running or stopped.",
+)
+_json = click.option("--json", "as_machine", is_flag=True, help="Print one JSON value.")
+
+
+def told(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let what can go wrong end the command with its reason instead of a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (CollectorError, EmbeddedError) as exc:
+            raise click.ClickException(str(exc)) from exc
+        except (asyncpg.PostgresError, OSError) as exc:
+            raise click.ClickException(f"Postgres: {type(exc).__name__}: {exc}") from exc
+
+    return wrapper
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Take events over HTTP, keep them in Postgres, publish them to Redis, answer questions.
+
+    Settings come from the environment: ANALYTICS_DATABASE_URL, ANALYTICS_REDIS_URL and
+    ANALYTICS_SECRET; `up` needs none.
+    """
+
+
+@main.command()
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--host", default=None, help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: any free.  [default: 8000]")
+@_json
+@told
+def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bool) -> None:
+    """Run everything with databases of its own, until stopped.
+
+    Prints `url:` and `key:` (scopes ingest and read, of the project `default`) when it is ready.
+    """
+    given = data_dir or Path(os.environ.get("ANALYTICS_DATA_DIR", "") or default_data_dir())
+    installation = Installation(given.absolute())
+    settings = read_settings(
+        host=host, port=port, data_dir=installation.data_dir,
+        database_url="embedded", redis_url="embedded", secret="embedded-secret",
+    )
+    logs.configure("WARNING")
+    chosen = choose_port(settings.host, settings.port)
+    running = supervisor(installation, settings.host, chosen)
+    running.start()
+    try:
+        credentials = asyncio.run(installation.ensure_credentials())
+    except BaseException:
+        running.stop()
+        raise
+    url = base_url(settings.host, chosen)
+    if as_machine:
+        click.echo(as_json({"url": url, **credentials, "pid": os.getpid()}))
+    else:
+        click.echo(f"data: {installation.data_dir}")
+        click.echo(f"url: {url}")
+        click.echo(f"key: {credentials['key']}")
+    raise SystemExit(running.run_until_signal())
+
+
+@main.command()
+@click.option("--host")
+@click.option("--port", type=click.IntRange(0, 65535))
+@click.option("--migrate", "migrate_first", is_flag=True, help="Bring the schema up to date first.")
+@told
+def serve(host: str | None, port: int | None, migrate_first: bool) -> None:
+    """Run one server on the databases of the environment."""
+    settings = read_settings(host=host, port=port)
+    logs.configure(settings.log_level)
+    if migrate_first:
+        asyncio.run(migrate_database(settings.database_url))
+    _run_on_uvloop(serve_until_stopped(settings))
+
+
+@main.command()
+@told
+def worker() -> None:
+    """Publish commits to Redis and run the consumers, on the databases of the environment."""
+    settings = read_settings()
+    logs.configure(settings.log_level)
+    _run_on_uvloop(run_worker(settings))
+
+
+@main.command()
+@_data_dir
+@_json
+@told
+def migrate(data_dir: Path | None, as_machine: bool) -> None:
+    """Bring the database to the schema of this version; harmless when it is."""
+    with _database(data_dir) as (database_url, _):
+        applied = [migration.name for migration in asyncio.run(migrate_database(database_url))]
+    if as_machine:
+        click.echo(as_json({"applied": applied}))
+    else:
+        click.echo("applied: " + (", ".join(applied) or "nothing, the schema is up to date"))
+
+
+@main.group()
+def projects() -> None:
+    """Create and list projects."""
+
+
+@projects.command("create")
+@click.argument("name")
+@_data_dir
+@_json
+@told
+def create_project(name: str, data_dir: Path | None, as_machine: bool) -> None:
+    """Create the project NAME."""
+    made = _administer(data_dir, lambda admin: admin.create_project(name))
+    click.echo(as_json(made) if as_machine else f"project {made['project_id']}: {name}")
+
+
+@projects.command("list")
+@_data_dir
+@_json
+@told
+def list_projects(data_dir: Path | None, as_machine: bool) -> None:
+    """List the projects."""
+    _print_rows(_administer(data_dir, lambda admin: admin.list_projects()), as_machine)
+
+
+@main.group()
+def keys() -> None:
+    """Create, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.option("--project", default="default", show_default=True)
+@click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True)
+@click.option("--name", default="", help="What the key is for.")
+@click.option("--expires-in-days", type=click.FloatRange(min=0, min_open=True))
+@_data_dir
+@_json
+@told
+def create_key(
+    project: str,
+    scopes: tuple[str, ...],
+    name: str,
+    expires_in_days: float | None,
+    data_dir: Path | None,
+    as_machine: bool,
+) -> None:
+    """Create a key; it is shown this once. Give --scope more than once for several."""
+    expires_at = None
+    if expires_in_days is not None:
+        expires_at = datetime.now(UTC) + timedelta(days=expires_in_days)
+    made = _administer(
+        data_dir, lambda admin: admin.create_key(project, scopes, name, expires_at)
+    )
+    click.echo(as_json(made) if as_machine else f"key: {made['key']}")
+
+
+@keys.command("list")
+@click.option("--project", help="Only the keys of this project.")
+@_data_dir
+@_json
+@told
+def list_keys(project: str | None, data_dir: Path | None, as_machine: bool) -> None:
+    """List the keys, without their secrets."""
+    _print_rows(_administer(data_dir, lambda admin: admin.list_keys(project)), as_machine)
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=int)
+@_data_dir
+@_json
+@told
+def revoke_key(key_id: int, data_dir: Path | None, as_machine: bool) -> None:
+    """Revoke the key KEY_ID (see `keys list`); within 5 s it is refused everywhere."""
+    revoked = _administer(data_dir, lambda admin: admin.revoke_key(key_id))
+    click.echo(as_json(revoked) if as_machine else f"key {key_id} is revoked")
+
+
+@contextmanager
+def _database(data_dir: Path | None) -> Iterator[tuple[str, str]]:
+    """Give the database's URL and the secret, of `up`'s directory or of the environment."""
+    if data_dir is None:
+        settings = read_settings(redis_url="unused")
+        yield settings.database_url, settings.secret
+        return
+    installation = Installation(data_dir.absolute())
+    with installation.database() as database_url:
+        yield database_url, installation.secret
+
+
+def _administer(
+    data_dir: Path | None, action: Callable[[ProjectAdmin], Awaitable[Any]]
+) -> Any:
+    async def run(database_url: str, secret: str) -> Any:
+        connection = await asyncpg.connect(database_url, timeout=10)
+        try:
+            return await action(ProjectAdmin(connection, secret))
+        finally:
+            await connection.close()
+
+    with _database(data_dir) as (database_url, secret):
+        return asyncio.run(run(database_url, secret))
+
+
+def _print_rows(rows: list[dict[str, Any]], as_machine: bool) -> None:
+    if as_machine:
+        click.echo(as_json({"items": rows}))
+        return
+    for row in rows:
+        click.echo("  ".join(f"{name}={value}" for name, value in row.items() if value is not None))
+
+
+def _run_on_uvloop(main_coroutine: Any) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main_coroutine)

@@ -1,0 +1,114 @@
+"""POST /api/v1/events: from a connection to the pipeline and back.
+
+The order of the checks is part of the specification: who asks, how often, then what was sent.
+A stranger learns nothing about formats, and none of its bytes reaches a parser.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from analytics_collector import metrics
+from analytics_collector.errors import Refusal, StoreUnavailable
+from analytics_collector.http.auth import authorize
+from analytics_collector.http.body import Body
+from analytics_collector.http.problems import (
+    EVENT_ERRORS,
+    json_response,
+    problem,
+    store_unavailable,
+)
+from analytics_collector.ingest.decode import check_content_type, is_gzip
+from analytics_collector.ingest.limit import Allowance
+from analytics_collector.model import Accepted, Rejection
+
+
+class IngestEndpoint:
+    """Takes batches of events."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        headers = dict(scope["headers"])
+        body = Body(receive, headers)
+        rate_headers: dict[str, str] = {}
+        try:
+            response = await _answer(request, headers, body, rate_headers)
+        except ClientDisconnect:
+            return
+        except StoreUnavailable as exc:
+            response = _refused(request, store_unavailable(exc), rate_headers)
+        except Refusal as exc:
+            response = _refused(request, exc, rate_headers)
+            if not await body.discard():
+                response.headers["Connection"] = "close"
+        metrics.ANSWERS.labels(str(response.status_code)).inc()
+        await response(scope, receive, send)
+
+
+async def _answer(
+    request: Request, headers: dict[bytes, bytes], body: Body, rate_headers: dict[str, str]
+) -> Response:
+    services = request.app.state.services
+    key = await authorize(request, "ingest")
+    allowance = services.pipeline.admit(key)
+    rate_headers.update(_rate_headers(allowance))
+    if allowance.retry_after_s:
+        raise Refusal("RATE_LIMITED", headers={"Retry-After": str(allowance.retry_after_s)})
+    check_content_type(_text(headers.get(b"content-type")))
+    gzipped = is_gzip(_text(headers.get(b"content-encoding")))
+    with services.in_flight.share() as share:
+        content = await body.read(share)
+        accepted = await services.pipeline.accept(content, gzipped, key.project_id)
+    return _accepted(accepted, rate_headers)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _accepted(accepted: Accepted, rate_headers: dict[str, str]) -> Response:
+    body = {
+        "status": "accepted",
+        "eventCount": accepted.event_count,
+        "queuedId": f"batch_{os.urandom(12).hex()}",
+        "processingAt": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
+        "duplicates": accepted.duplicates,
+        "rejected": [_verdict(rejection) for rejection in accepted.rejected],
+    }
+    return json_response(body, 202, rate_headers)
+
+
+def _refused(request: Request, refusal: Refusal, rate_headers: dict[str, str]) -> Response:
+    rejected: Any = refusal.details.get("rejected")
+    if rejected is not None:
+        refusal.details["rejected"] = [_verdict(rejection) for rejection in rejected]
+    response = problem(refusal, request.scope["request_id"])
+    response.headers.update(rate_headers)
+    return response
+
+
+def _verdict(rejection: Rejection) -> dict[str, object]:
+    verdict: dict[str, object] = {
+        "index": rejection.index,
+        "messageId": rejection.message_id,
+        "code": rejection.code,
+        "message": EVENT_ERRORS[rejection.code]["message"],
+    }
+    if rejection.field is not None:
+        verdict["field"] = rejection.field
+    return verdict
+
+
+def _rate_headers(allowance: Allowance) -> dict[str, str]:
+    return {
+        "X-RateLimit-Limit": str(allowance.limit),
+        "X-RateLimit-Remaining": str(allowance.remaining),
+        "X-RateLimit-Reset": str(allowance.reset_s),
+    }

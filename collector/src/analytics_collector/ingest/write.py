@@ -1,0 +1,171 @@
+"""Group commit: events of many requests in one transaction.
+
+While Postgres commits one group the next one gathers. Each request waits until the group that
+holds its events is safe, and learns which of them had been there before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analytics_collector import metrics
+from analytics_collector.errors import StoreUnavailable
+from analytics_collector.interfaces import EventStore, RowsRefused
+from analytics_collector.model import EventRow
+
+logger = logging.getLogger(__name__)
+
+# A group is one transaction, one statement and one entry of the stream: large enough to share
+# their cost, small enough that nobody waits long for the others.
+MAX_GROUP_EVENTS = 1000
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the rows of one request: positions of those that are no new events."""
+
+    duplicates: list[int]
+    refused: list[int]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    rows: Sequence[EventRow]
+    size_bytes: int
+    done: asyncio.Future[Stored]
+    duplicates: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+
+
+class GroupWriter:
+    """Writes the rows of concurrent requests to a store, in the order in which they came."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to write; needs a running event loop."""
+        self._task = asyncio.create_task(self._run(), name="group writer")
+
+    async def stop(self) -> None:
+        """Write what was taken, then stop."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    async def write(self, rows: Sequence[EventRow], size_bytes: int) -> Stored:
+        """Return when *rows* are committed; *size_bytes* is about what they take on the wire.
+
+        Raises `StoreUnavailable` if the store did not confirm; the rows may then be stored or not,
+        and writing them again is harmless.
+        """
+        if self._stopping:
+            raise StoreUnavailable("stopping")
+        waiting = _Waiting(rows, size_bytes, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        return await waiting.done
+
+    async def _run(self) -> None:
+        while self._waiting or not self._stopping:
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._commit(self._next_group())
+
+    def _next_group(self) -> list[_Waiting]:
+        group = [self._waiting.popleft()]
+        events, size_bytes = len(group[0].rows), group[0].size_bytes
+        while self._waiting:
+            events += len(self._waiting[0].rows)
+            size_bytes += self._waiting[0].size_bytes
+            if events > MAX_GROUP_EVENTS or size_bytes > MAX_GROUP_BYTES:
+                break
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        owners, rows = _without_repeats(group)
+        try:
+            await self._append(owners, rows)
+        except StoreUnavailable as exc:
+            metrics.COMMIT_FAILURES.inc()
+            logger.warning("Commit failed", extra={"reason": str(exc), "events": len(rows)})
+            for waiting in group:
+                _resolve(waiting, exc)
+        except Exception as exc:
+            # A fault of ours: the requests must not wait for ever, nor the writer end.
+            logger.exception("Commit failed unexpectedly")
+            for waiting in group:
+                _resolve(waiting, StoreUnavailable(type(exc).__name__))
+        else:
+            for waiting in group:
+                _resolve(waiting, None)
+
+    async def _append(self, owners: list[tuple[_Waiting, int]], rows: list[EventRow]) -> None:
+        """Commit *rows*; if the store refuses some, find them by halves and commit the others."""
+        started = time.perf_counter()
+        try:
+            duplicates = await self._store.append(rows)
+        except RowsRefused as exc:
+            if len(rows) == 1:
+                waiting, position = owners[0]
+                waiting.refused.append(position)
+                logger.error(
+                    "Row refused by the store",
+                    extra={"message_id": rows[0].message_id, "reason": str(exc)},
+                )
+                return
+            half = len(rows) // 2
+            await self._append(owners[:half], rows[:half])
+            await self._append(owners[half:], rows[half:])
+            return
+        metrics.COMMITS.inc()
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        metrics.COMMIT_EVENTS.observe(len(rows))
+        for index in duplicates:
+            waiting, position = owners[index]
+            waiting.duplicates.append(position)
+
+
+def _without_repeats(
+    group: list[_Waiting],
+) -> tuple[list[tuple[_Waiting, int]], list[EventRow]]:
+    """Return the rows of *group*, each with its owner, without ids that stand in it twice.
+
+    The first of them is written; the others are noted as duplicates.
+    """
+    owners: list[tuple[_Waiting, int]] = []
+    rows: list[EventRow] = []
+    seen: set[tuple[int, str]] = set()
+    for waiting in group:
+        for position, row in enumerate(waiting.rows):
+            identity = (row.project_id, row.message_id)
+            if identity in seen:
+                waiting.duplicates.append(position)
+                continue
+            seen.add(identity)
+            owners.append((waiting, position))
+            rows.append(row)
+    return owners, rows
+
+
+def _resolve(waiting: _Waiting, error: StoreUnavailable | None) -> None:
+    if waiting.done.done():  # the client is gone
+        return
+    if error is not None:
+        waiting.done.set_exception(error)
+    else:
+        waiting.done.set_result(Stored(waiting.duplicates, waiting.refused))

@@ -1,0 +1,191 @@
+"""Everything in one command: Postgres, Valkey, a server and a worker, in one data directory.
+
+The directory also keeps the secret and the two keys that `up` prints, readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from analytics_collector.adapters.migrate import migrate
+from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.embedded import ChildSpec, Supervisor, embedded_servers
+from analytics_collector.embedded.directory import DataDir
+from analytics_collector.embedded.postgres import EmbeddedPostgres
+from analytics_collector.embedded.valkey import EmbeddedValkey
+from analytics_collector.errors import ConfigurationError
+
+DEFAULT_PROJECT = "default"
+_READY_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A data directory of `up`: where its servers listen, and the secret."""
+
+    data_dir: Path
+
+    @property
+    def database_url(self) -> str:
+        """Where its Postgres listens while it runs."""
+        return EmbeddedPostgres(self.data_dir).dsn
+
+    @property
+    def redis_url(self) -> str:
+        """Where its Valkey listens while it runs."""
+        return EmbeddedValkey(self.data_dir).url
+
+    @property
+    def secret(self) -> str:
+        """The secret of its keys; made at the first use."""
+        path = self.data_dir / "secret"
+        if not path.exists():
+            DataDir(self.data_dir).create()
+            _keep_private(path, secrets.token_urlsafe(32))
+        return path.read_text().strip()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether `up` has never run here."""
+        return not (self.data_dir / "secret").exists()
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Give the URL of its Postgres, started for the length of the block unless it runs."""
+        if self.is_new:
+            raise ConfigurationError(f"{self.data_dir} holds no data of `analytics-collector up`")
+        if EmbeddedPostgres(self.data_dir).is_ready():
+            yield self.database_url
+            return
+        with embedded_servers(self.data_dir) as (database_url, _):
+            yield database_url
+
+    async def ensure_credentials(self) -> dict[str, str]:
+        """Return `key` (ingest and read) and `admin_key` of the default project.
+
+        They are made at the first start, or again when the file that keeps them is gone.
+        """
+        path = self.data_dir / "credentials.json"
+        if path.exists():
+            kept: dict[str, str] = json.loads(path.read_text())
+            return kept
+        connection = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            admin = ProjectAdmin(connection, self.secret)
+            await admin.ensure_project(DEFAULT_PROJECT)
+            key = await admin.create_key(DEFAULT_PROJECT, ["ingest", "read"], "up")
+            admin_key = await admin.create_key(DEFAULT_PROJECT, ["admin"], "up (admin)")
+        finally:
+            await connection.close()
+        made = {"key": key["key"], "admin_key": admin_key["key"]}
+        _keep_private(path, json.dumps(made))
+        return made
+
+    async def migrate(self) -> None:
+        """Bring its database to the schema of this version."""
+        await migrate(self.database_url)
+
+
+def children(installation: Installation, host: str, port: int) -> list[ChildSpec]:
+    """Return what `up` runs, in the order of starting."""
+    data_dir = installation.data_dir
+    env = {
+        **os.environ,
+        "ANALYTICS_DATABASE_URL": installation.database_url,
+        "ANALYTICS_REDIS_URL": installation.redis_url,
+        "ANALYTICS_SECRET": installation.secret,
+        "ANALYTICS_HOST": host,
+        "ANALYTICS_PORT": str(port),
+    }
+    # -P: what lies in the current directory is not imported instead of the real thing.
+    command = (sys.executable, "-P", "-m", "analytics_collector")
+    return [
+        EmbeddedPostgres(data_dir).child(),
+        EmbeddedValkey(data_dir).child(),
+        ChildSpec(
+            name="serve",
+            argv=(*command, "serve", "--migrate"),
+            env=env,
+            ready=lambda: _answers(base_url(host, port) + "/readyz"),
+            stop_timeout_s=15.0,
+            log_path=data_dir / "log" / "serve.log",
+        ),
+        ChildSpec(
+            name="worker",
+            argv=(*command, "worker"),
+            env=env,
+            log_path=data_dir / "log" / "worker.log",
+        ),
+    ]
+
+
+def supervisor(installation: Installation, host: str, port: int) -> Supervisor:
+    """Return the supervisor of all that `up` runs; it refuses a directory that is in use."""
+    return Supervisor(children(installation, host, port), data_dir=installation.data_dir)
+
+
+def choose_port(host: str, port: int) -> int:
+    """Return *port*, or a free one for 0. Raises `ConfigurationError` if it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise ConfigurationError(
+                f"can't listen on {host} port {port} ({exc.strerror}): "
+                "choose another with --port, or 0 for any that is free"
+            ) from exc
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the URL under which a client on this machine reaches the server."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=_READY_TIMEOUT_S) as answer:
+            status: int = answer.status
+            return status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _keep_private(path: Path, text: str) -> None:
+    """Make the file *path* with *text*, for us alone; one that is there already stays.
+
+    After a crash there is the whole of it or nothing, and of two who make it at once one wins.
+    """
+    fresh = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Return *value* as one line of JSON."""
+    return json.dumps(value, default=str)

@@ -1,0 +1,70 @@
+"""Keep the jobs of a worker going, whatever happens to Postgres or Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+from analytics_collector.adapters.postgres.log import CommitLog, open_log
+from analytics_collector.adapters.postgres.pool import STORE_FAILURES
+from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
+from analytics_collector.adapters.redis.stream import ConsumerGroup, EventStream
+from analytics_collector.settings import Settings
+from analytics_collector.worker import daily_counts
+from analytics_collector.worker.daily_counts import DailyCounts
+from analytics_collector.worker.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+_STANDBY_S = 1.0
+
+Job = Callable[[CommitLog], Awaitable[None]]
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run all jobs until cancelled."""
+    redis = connect(settings.redis_url)
+    consumer = f"{socket.gethostname()}-{os.getpid()}"
+    try:
+        async with asyncio.TaskGroup() as jobs:
+            jobs.create_task(
+                active_alone(
+                    settings,
+                    "publisher",
+                    lambda log: Publisher(log, EventStream(redis)).run(),
+                )
+            )
+            jobs.create_task(
+                active_alone(
+                    settings,
+                    daily_counts.NAME,
+                    lambda log: DailyCounts(
+                        log, ConsumerGroup(redis, daily_counts.NAME, consumer)
+                    ).run(),
+                )
+            )
+    finally:
+        await redis.aclose()
+
+
+async def active_alone(settings: Settings, role: str, job: Job) -> None:
+    """Run *job* for ever, in one process at a time; after a failure again from its beginning.
+
+    The lock lives as long as the connection on which the job writes: who loses one loses both.
+    """
+    while True:
+        try:
+            async with open_log(settings.database_url, settings.commit_timeout_s) as log:
+                while not await log.try_lock(role):
+                    await asyncio.sleep(_STANDBY_S)
+                logger.info("Active", extra={"role": role})
+                await job(log)
+        except (*STORE_FAILURES, *REDIS_FAILURES) as exc:
+            logger.warning(
+                "Interrupted", extra={"role": role, "reason": f"{type(exc).__name__}: {exc}"}
+            )
+            await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,30 @@
+"""The `up` of these tests: servers and one more child, in a process that can be killed.
+
+Prints one JSON line when all is up, or the error. Not a test.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from analytics_collector.embedded import ChildSpec, EmbeddedError, Supervisor
+from analytics_collector.embedded.postgres import EmbeddedPostgres
+from analytics_collector.embedded.valkey import EmbeddedValkey
+
+
+def main(data_dir: Path) -> int:
+    """Run until a signal comes."""
+    postgres, valkey = EmbeddedPostgres(data_dir), EmbeddedValkey(data_dir)
+    try:
+        serve = ChildSpec("serve", ["sleep", "1000"])
+        supervisor = Supervisor([postgres.child(), valkey.child(), serve], data_dir=data_dir)
+        supervisor.start()
+    except EmbeddedError as exc:
+        print(json.dumps({"error": str(exc), "type": type(exc).__name__}), flush=True)
+        return 1
+    print(json.dumps({"dsn": postgres.dsn, "url": valkey.url}), flush=True)
+    return supervisor.run_until_signal()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

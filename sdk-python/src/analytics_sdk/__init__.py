@@ -1,0 +1,99 @@
+"""Product analytics for Python: track what happens, and go on at once.
+
+    import analytics_sdk as analytics
+
+    analytics.init("ak_live_...", "http://127.0.0.1:8000")
+    analytics.track("checkout_completed", {"amount": 42}, user_id="u-1")
+
+The functions use one default client; make a `Client` for another.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from analytics_sdk.client import Client
+from analytics_sdk.default import DefaultClient
+from analytics_sdk.errors import AnalyticsError, ConfigError, EventRejectedError, MisuseError
+from analytics_sdk.stats import Stats
+from analytics_sdk.version import __version__
+
+__all__ = [
+    "AnalyticsError",
+    "Client",
+    "ConfigError",
+    "EventRejectedError",
+    "MisuseError",
+    "Stats",
+    "__version__",
+    "alias",
+    "flush",
+    "group",
+    "identify",
+    "init",
+    "page",
+    "screen",
+    "shutdown",
+    "stats",
+    "track",
+]
+
+_default = DefaultClient()
+_P = ParamSpec("_P")
+
+
+def _of_default_client(
+    method: Callable[Concatenate[Client, _P], bool],
+) -> Callable[_P, bool]:
+    """Return *method* as a function of the default client."""
+
+    @wraps(method)
+    def function(*args: _P.args, **kwargs: _P.kwargs) -> bool:
+        client = _default.get()
+        return _default.refuse() if client is None else method(client, *args, **kwargs)
+
+    signature = inspect.signature(method)
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=list(signature.parameters.values())[1:]
+    )
+    return function
+
+
+def init(api_key: str | None = None, api_url: str | None = None, **settings: Any) -> Client:
+    """
+    Make the client of the module-level functions, from the same arguments as `Client`; return it.
+
+    One made before delivers what it has, for its `shutdown_timeout_s` at most, and ends.
+    Raises ConfigError, which names every mistake at once.
+    """
+    client = Client(api_key, api_url, **settings)
+    _default.put(client)
+    return client
+
+
+track = _of_default_client(Client.track)
+identify = _of_default_client(Client.identify)
+page = _of_default_client(Client.page)
+screen = _of_default_client(Client.screen)
+group = _of_default_client(Client.group)
+alias = _of_default_client(Client.alias)
+
+
+def flush(timeout_s: float | None = None) -> bool:
+    """Do `Client.flush()` with the default client; True if there is none."""
+    client = _default.get()
+    return client is None or client.flush(timeout_s)
+
+
+def shutdown(timeout_s: float | None = None) -> bool:
+    """Do `Client.shutdown()` with the default client; True if there is none."""
+    client = _default.get()
+    return client is None or client.shutdown(timeout_s)
+
+
+def stats() -> Stats:
+    """Return what became of every event so far."""
+    return _default.stats()

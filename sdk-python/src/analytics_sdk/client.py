@@ -1,0 +1,255 @@
+"""The object a program tracks with. Joins the parts and decides nothing."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from analytics_sdk.capture import Capture
+from analytics_sdk.config import BeforeSend, OnError, load
+from analytics_sdk.event import Identifier
+from analytics_sdk.stats import Stats
+from analytics_sdk.worker import Worker
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Client:
+    """
+    Takes events and delivers them to the collector in the background.
+
+    What is None is taken from the environment (`ANALYTICS_API_KEY`, `ANALYTICS_BATCH_SIZE`, ...),
+    else from the defaults that the README lists.
+
+    Raises ConfigError, which names every mistake at once.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        api_url: str | None = None,
+        *,
+        batch_size: int | None = None,
+        flush_interval_s: float | None = None,
+        max_queue_size: int | None = None,
+        timeout_s: float | None = None,
+        shutdown_timeout_s: float | None = None,
+        before_send: BeforeSend | None = None,
+        on_error: OnError | None = None,
+        sample_rate: float | None = None,
+        enabled: bool | None = None,
+        debug: bool | None = None,
+        http_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._config = load(
+            {
+                "api_key": api_key,
+                "api_url": api_url,
+                "batch_size": batch_size,
+                "flush_interval_s": flush_interval_s,
+                "max_queue_size": max_queue_size,
+                "timeout_s": timeout_s,
+                "shutdown_timeout_s": shutdown_timeout_s,
+                "before_send": before_send,
+                "on_error": on_error,
+                "sample_rate": sample_rate,
+                "enabled": enabled,
+                "debug": debug,
+            }
+        )
+        self._worker = Worker(self._config, http_transport)
+        self._capture = Capture(self._config, self._worker)
+        # A client that nobody holds any more delivers what it took, and lets its thread end.
+        weakref.finalize(self, self._worker.retire).atexit = False
+
+    def __repr__(self) -> str:
+        return f"Client(api_url={self._config.api_url!r})"
+
+    def track(
+        self,
+        name: str,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        user_id: Identifier | None = None,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """
+        Take an event: somebody did something.
+
+        *timestamp* is now unless given; one without an offset is local time. *message_id* is new
+        unless given; the collector stores an event once for each. Returns whether the event was
+        taken; `stats().refused` counts why not. Never raises (but with `debug`), never waits.
+        """
+        return self._capture.take(
+            "track",
+            name=name,
+            properties=properties,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def identify(
+        self,
+        user_id: Identifier,
+        traits: Mapping[str, Any] | None = None,
+        *,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """Take an event: this is who the user is. Otherwise as `track()`."""
+        return self._capture.take(
+            "identify",
+            traits=traits,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def page(
+        self,
+        name: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        user_id: Identifier | None = None,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """Take an event: somebody saw a page. Otherwise as `track()`."""
+        return self._capture.take(
+            "page",
+            name=name,
+            properties=properties,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def screen(
+        self,
+        name: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        user_id: Identifier | None = None,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """Take an event: somebody saw a screen of an app. Otherwise as `track()`."""
+        return self._capture.take(
+            "screen",
+            name=name,
+            properties=properties,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def group(
+        self,
+        group_id: Identifier,
+        traits: Mapping[str, Any] | None = None,
+        *,
+        user_id: Identifier | None = None,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """Take an event: the user belongs to this company or team. Otherwise as `track()`."""
+        return self._capture.take(
+            "group",
+            group_id=group_id,
+            traits=traits,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def alias(
+        self,
+        previous_id: Identifier,
+        user_id: Identifier,
+        *,
+        anonymous_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        message_id: str | UUID | None = None,
+    ) -> bool:
+        """Take an event: *user_id* was known as *previous_id* before. Otherwise as `track()`."""
+        return self._capture.take(
+            "alias",
+            previous_id=previous_id,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            session_id=session_id,
+            timestamp=timestamp,
+            context=context,
+            message_id=message_id,
+        )
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """
+        Send what waits, and wait for it, *timeout_s* (10 s unless set otherwise) at most.
+
+        Ends a pause after a failure, but not one that the collector asked for. Returns True if
+        every event taken before has its outcome: delivered, or rejected and counted.
+        """
+        self._worker.check_process()
+        return self._worker.flush(self._config.timeout_s if timeout_s is None else timeout_s)
+
+    async def aflush(self, timeout_s: float | None = None) -> bool:
+        """Do what `flush()` does, without keeping the event loop."""
+        # Whoever can await has imported it; for all others it would double our import time.
+        import asyncio
+
+        return await asyncio.to_thread(self.flush, timeout_s)
+
+    def shutdown(self, timeout_s: float | None = None) -> bool:
+        """
+        Deliver what waits for *timeout_s* (2 s unless set otherwise) at most, and stop for good.
+
+        What is left then is counted as dropped. Returns True if nothing was. Called at exit, and
+        harmless when called again.
+        """
+        self._worker.check_process()
+        default_s = self._config.shutdown_timeout_s
+        return self._worker.shutdown(default_s if timeout_s is None else timeout_s)
+
+    def stats(self) -> Stats:
+        """Return what became of every event so far."""
+        self._worker.check_process()
+        return self._worker.buffer.stats()

@@ -1,0 +1,158 @@
+"""Settings: what was given, else the environment, else the default; wrong ones are all named.
+
+The only module that reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from analytics_sdk import _limits
+from analytics_sdk.errors import ConfigError, EventRejectedError
+
+BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
+OnError = Callable[[EventRejectedError], object]
+
+WORDS = {"1": True, "true": True, "yes": True, "on": True}
+WORDS |= {"0": False, "false": False, "no": False, "off": False}
+
+# name: (type, smallest, largest, default)
+NUMBERS: dict[str, tuple[type[int] | type[float], float, float, float]] = {
+    "batch_size": (int, 1, _limits.MAX_BATCH_EVENTS, _limits.BATCH_SIZE),
+    "flush_interval_s": (float, 0.01, 86_400, _limits.FLUSH_INTERVAL_S),
+    "max_queue_size": (int, 1, 10_000_000, _limits.MAX_QUEUE_EVENTS),
+    "timeout_s": (float, 0.01, 3_600, _limits.REQUEST_TIMEOUT_S),
+    "shutdown_timeout_s": (float, 0, 3_600, _limits.SHUTDOWN_TIMEOUT_S),
+    "sample_rate": (float, 0, 1, 1.0),
+}
+SWITCHES = {"enabled": True, "debug": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one client, checked. Made by `load()`."""
+
+    api_key: str = field(repr=False)
+    api_url: str
+    batch_size: int
+    flush_interval_s: float
+    max_queue_size: int
+    timeout_s: float
+    shutdown_timeout_s: float
+    sample_rate: float
+    enabled: bool
+    debug: bool
+    before_send: BeforeSend | None = None
+    on_error: OnError | None = None
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
+    """
+    Return the settings; a value of None in *given* counts as not given.
+
+    Raises ConfigError, which names every mistake, never a key.
+    """
+    environ = os.environ if environ is None else environ
+    mistakes: list[str] = []
+
+    def value_of(name: str, default: Any = None) -> Any:
+        if (value := given.get(name)) is not None:
+            return value
+        # An empty variable is how shells and compose files say "not set".
+        return environ.get(f"ANALYTICS_{name.upper()}") or default
+
+    values: dict[str, Any] = {
+        name: _number(name, value_of(name, limits[-1]), limits, mistakes)
+        for name, limits in NUMBERS.items()
+    }
+    values |= {name: _switch(name, value_of(name, on), mistakes) for name, on in SWITCHES.items()}
+    for name in ("before_send", "on_error"):
+        values[name] = given.get(name)
+        if values[name] is not None and not callable(values[name]):
+            mistakes.append(f"{name} must be a function.")
+    # A client that is switched off (tests, laptops) needs neither.
+    needed = values["enabled"] is not False
+    values["api_key"] = _api_key(value_of("api_key"), needed, mistakes)
+    values["api_url"] = _api_url(value_of("api_url"), needed, mistakes)
+
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(**values)
+
+
+def is_in_environment(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the environment alone is enough to make a client."""
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("ANALYTICS_API_KEY") and environ.get("ANALYTICS_API_URL"))
+
+
+def _number(
+    name: str,
+    value: Any,
+    limits: tuple[type[int] | type[float], float, float, float],
+    mistakes: list[str],
+) -> float | None:
+    kind, smallest, largest, _ = limits
+    try:
+        # int(2.5) and float(True) would hide a mistake.
+        number = None if isinstance(value, bool) else kind(value)
+        is_exact = number is not None and (isinstance(value, str) or number == value)
+    except (TypeError, ValueError, OverflowError):
+        number, is_exact = None, False
+    if number is None or not is_exact or not smallest <= number <= largest:
+        what = "a whole number" if kind is int else "a number"
+        mistakes.append(f"{name} must be {what} from {smallest:g} to {largest:g}.")
+        return None
+    return number
+
+
+def _switch(name: str, value: Any, mistakes: list[str]) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in WORDS:
+        return WORDS[value.lower()]
+    mistakes.append(f"{name} must be true or false.")
+    return None
+
+
+def _api_key(value: Any, needed: bool, mistakes: list[str]) -> str:
+    if not value and not needed:
+        return ""
+    # Anything else can't stand in a header line, and hints at a pasted newline or a wrong variable.
+    if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
+        mistakes.append(
+            "api_key must be the key of your project (ak_live_...), without spaces; "
+            "give it or set ANALYTICS_API_KEY."
+        )
+        return ""
+    return value
+
+
+def _api_url(value: Any, needed: bool, mistakes: list[str]) -> str:
+    if not value and not needed:
+        return ""
+    try:
+        url = urlsplit(value) if isinstance(value, str) else None
+        is_good = (
+            url is not None
+            and url.scheme in ("http", "https")
+            and bool(url.hostname)
+            and url.port != 0
+            # A password would show in the logs of HTTP libraries.
+            and not (url.username or url.password or url.query or url.fragment)
+            and value.isprintable()
+            and " " not in value
+        )
+    except ValueError:
+        is_good = False
+    if not is_good:
+        mistakes.append(
+            "api_url must be the address of the collector, such as http://127.0.0.1:8000, "
+            "without a password or a query; give it or set ANALYTICS_API_URL."
+        )
+        return ""
+    return str(value).rstrip("/")

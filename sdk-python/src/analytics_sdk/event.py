@@ -1,0 +1,173 @@
+"""Build one event: from the arguments of a call to the bytes that go on the wire.
+
+Pure but for the clock and the random bytes of the message id. The bytes are the snapshot: what
+the caller changes later does not show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from enum import Enum
+from os import urandom
+from time import time_ns
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+from zlib import crc32
+
+from analytics_sdk._limits import MAX_IDENTIFIER_CHARS, MAX_NAME_CHARS
+from analytics_sdk.errors import MisuseError, call_user_code
+from analytics_sdk.values import is_unicode
+from analytics_sdk.version import __version__
+
+LIBRARY: Final = {"name": "analytics-sdk-python", "version": __version__}
+CONTEXT: Final = {"library": LIBRARY}
+
+Identifier: TypeAlias = str | int | UUID
+
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+MESSAGE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+NIL_OR_MAX = re.compile(r"[0-]+|[fF-]+")
+VARIANT: Final = "89ab"
+
+# What str() of them gives is no identifier, but a slip such as `user_id=user.ids`.
+NOT_IDENTIFIERS = (bool, bytes, bytearray, Mapping, list, tuple, set, frozenset)
+
+
+def build(
+    kind: str,
+    *,
+    name: Any = None,
+    properties: Any = None,
+    traits: Any = None,
+    user_id: Any = None,
+    anonymous_id: Any = None,
+    session_id: Any = None,
+    group_id: Any = None,
+    previous_id: Any = None,
+    timestamp: Any = None,
+    context: Any = None,
+    message_id: Any = None,
+) -> dict[str, Any]:
+    """
+    Return the event as the wire names its members; what is None is left out.
+
+    Raises MisuseError when the collector would refuse the event.
+    """
+    event: dict[str, Any] = {
+        "type": kind,
+        "messageId": new_message_id() if message_id is None else checked_message_id(message_id),
+        "timestamp": (
+            datetime.now(timezone.utc) if timestamp is None else checked_timestamp(timestamp)
+        ),
+    }
+    if name is not None or kind == "track":
+        event["name"] = checked_name(name)
+    if user_id is not None:
+        event["userId"] = identifier(user_id)
+    if anonymous_id is not None:
+        event["anonymousId"] = identifier(anonymous_id)
+    if session_id is not None:
+        event["sessionId"] = identifier(session_id)
+    if group_id is not None:
+        event["groupId"] = identifier(group_id)
+    if previous_id is not None:
+        event["previousId"] = identifier(previous_id)
+    if properties is not None:
+        event["properties"] = checked_mapping(properties, "properties")
+    if traits is not None:
+        event["traits"] = checked_mapping(traits, "traits")
+    event["context"] = (
+        CONTEXT if context is None else {**checked_mapping(context, "context"), **CONTEXT}
+    )
+    if kind in ("identify", "alias") and not event.get("userId"):
+        raise MisuseError("missing_identity", f"{kind}() needs a user_id.")
+    if kind == "group" and not event.get("groupId"):
+        raise MisuseError("missing_identity", "group() needs a group_id.")
+    return event
+
+
+def new_message_id() -> str:
+    """Return a new UUIDv7 (RFC 9562): in order of time, so that an index grows at its end."""
+    milliseconds = f"{time_ns() // 1_000_000:012x}"
+    # The kernel's random bytes, because a forked child repeats those of a generator in memory.
+    noise = urandom(10).hex()
+    variant = VARIANT[int(noise[3], 16) & 3]
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
+
+
+def checked_message_id(message_id: Any) -> str:
+    """Return the caller's own id, a UUID object or its canonical text."""
+    text = str(message_id) if isinstance(message_id, UUID) else message_id
+    if isinstance(text, str) and MESSAGE_ID.fullmatch(text) and not NIL_OR_MAX.fullmatch(text):
+        return text
+    raise MisuseError("invalid_message_id", "message_id must be a UUID, neither nil nor max.")
+
+
+def checked_timestamp(timestamp: Any) -> datetime:
+    """Return the caller's time with its offset; without one it is local time."""
+    if isinstance(timestamp, datetime):
+        # OverflowError and OSError: years 1 and 9999 have no neighbours for the offset.
+        moment, _ = call_user_code(timestamp.astimezone, timezone.utc)
+        if moment is not None and moment.year >= 1970:
+            return moment
+    raise MisuseError("invalid_timestamp", "timestamp must be a datetime since 1970.")
+
+
+def checked_name(name: Any) -> str:
+    """Return the name of an event."""
+    if isinstance(name, Enum):
+        name = name.value
+    if not isinstance(name, str) or not name:
+        raise MisuseError("missing_name", "the name must be a string of 1 to 255 characters.")
+    if len(name) > MAX_NAME_CHARS or not (name.isprintable() or _is_clean(name)):
+        raise MisuseError(
+            "invalid_name", "the name may have 255 characters and no control characters."
+        )
+    return name
+
+
+def _is_clean(name: str) -> bool:
+    return not CONTROL_CHARACTER.search(name) and is_unicode(name)
+
+
+def identifier(value: Any) -> str:
+    """Return *value* as the wire has identifiers: 1 and "1" are the same user."""
+    if not isinstance(value, str):
+        text = None
+        if not isinstance(value, NOT_IDENTIFIERS):
+            text, _ = call_user_code(str, value.value if isinstance(value, Enum) else value)
+        if text is None:
+            raise MisuseError("invalid_identifier", "an identifier must be a string or a number.")
+        value = text
+    if len(value) > MAX_IDENTIFIER_CHARS or not (
+        (value.isascii() and "\0" not in value) or _is_storable(value)
+    ):
+        raise MisuseError(
+            "invalid_identifier",
+            "an identifier may have 255 characters, no NUL and no half of a surrogate pair.",
+        )
+    # Not str(value): a subclass may answer that as it likes.
+    return str.__str__(value)
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and is_unicode(text)
+
+
+def checked_mapping(value: Any, argument: str) -> Any:
+    """Return *value* if it is a dict or another mapping."""
+    if type(value) is dict or isinstance(value, Mapping):
+        return value
+    raise MisuseError(f"invalid_{argument}", f"{argument} must be a dict.")
+
+
+def is_sampled(event: Mapping[str, Any], rate: float) -> bool:
+    """
+    Tell whether the event belongs to the share *rate* of users.
+
+    A user is in or out for good, whoever asks; an event without identity is on its own.
+    """
+    key = event.get("userId") or event.get("anonymousId") or event["messageId"]
+    return crc32(str(key).encode()) < rate * 2**32
