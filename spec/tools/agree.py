@@ -10,13 +10,14 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from openapi_spec_validator.readers import read_from_filename
+from referencing.exceptions import Unresolvable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +52,8 @@ SENTENCES = [
 
 REQUIREMENT = re.compile(r"^- \*\*([A-Z]{3})-(\d+)\*\* (.+)$")
 BINDING = re.compile(r"\b(MUST|SHOULD)\b")
+LIMIT = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
+CODE = re.compile(r"`([A-Z]+(?:_[A-Z0-9]+)+)`")
 
 
 class Spec:
@@ -72,7 +75,11 @@ class Spec:
         }
 
     def json(self, name: str) -> Any:
-        return json.loads((self.spec / name).read_text(encoding="utf-8"))
+        """Return the document in the file *name* of spec/."""
+        try:
+            return json.loads((self.spec / name).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as exc:
+            raise SystemExit(f"spec/{name} is not JSON: {exc}") from exc
 
     def validator(self, name: str) -> jsonschema_rs.Draft202012Validator:
         """Return a validator of the schema *name* that knows the others."""
@@ -90,7 +97,7 @@ def node_at(document: Any, path: str) -> Any:
         if isinstance(document, list):
             document = document[int(step)] if int(step) < len(document) else None
         else:
-            document = document.get(step) if isinstance(document, dict) else None
+            document = document.get(step) if isinstance(document, Mapping) else None
     return document
 
 
@@ -157,8 +164,12 @@ def check_openapi(spec: Spec) -> Iterator[str]:
     document, uri = read_from_filename(str(spec.spec / "openapi.yaml"))
     if not str(document.get("openapi", "")).startswith("3.1"):
         yield "openapi.yaml is not OpenAPI 3.1."
-    for problem in OpenAPIV31SpecValidator(document, base_uri=uri).iter_errors():
-        yield f"openapi.yaml is not valid: {problem.message.splitlines()[0]}"
+    try:
+        for problem in OpenAPIV31SpecValidator(document, base_uri=uri).iter_errors():
+            yield f"openapi.yaml is not valid: {problem.message.splitlines()[0]}"
+            return
+    except Unresolvable as exc:
+        yield f"openapi.yaml refers to {exc.ref}, which is not there."
         return
 
     listed = set(document["x-codes-anywhere"])
@@ -180,7 +191,7 @@ def check_openapi(spec: Spec) -> Iterator[str]:
 
 
 def _codes_of(
-    spec: Spec, document: dict[str, Any], address: str, method: str
+    spec: Spec, document: Mapping[str, Any], address: str, method: str
 ) -> Generator[str, None, set[str]]:
     """Yield what is wrong with the codes of one operation, and return them."""
     found: set[str] = set()
@@ -274,13 +285,27 @@ def requirements(spec: Spec) -> tuple[dict[str, str], list[str]]:
                 continue
             prefix, number, sentence = match.groups()
             name = f"{prefix}-{number}"
-            before = sum(other.startswith(prefix) for other in found)
-            if int(number) != before + 1:
-                wrong.append(f"{name} stands in {chapter.name} where {prefix}-{before + 1} should.")
+            if name in found:
+                wrong.append(f"{name} stands in {chapter.name} a second time.")
             if not BINDING.search(sentence) or not sentence.endswith("."):
                 wrong.append(f"{name} is not one sentence with MUST or SHOULD.")
             found[name] = sentence
+    for prefix in sorted({name.split("-")[0] for name in found}):
+        numbers = {int(name.split("-")[1]) for name in found if name.startswith(prefix)}
+        for number in sorted(set(range(1, max(numbers))) - numbers):
+            wrong.append(f"{prefix}-{number} stands in no chapter, though {prefix} goes further.")
     return found, wrong
+
+
+def check_names(spec: Spec) -> Iterator[str]:
+    """A number or a code that a chapter names exists."""
+    codes = {*spec.errors["request"], *spec.errors["event"]}
+    for chapter in sorted(spec.spec.glob("0[2-9]*.md")):
+        text = chapter.read_text(encoding="utf-8")
+        for name in sorted(set(LIMIT.findall(text)) - set(spec.limits)):
+            yield f"{chapter.name} names the limit {name}, which limits.json does not have."
+        for name in sorted(set(CODE.findall(text)) - codes):
+            yield f"{chapter.name} names the code {name}, which errors.json does not have."
 
 
 def check_requirements(spec: Spec) -> Iterator[str]:
@@ -351,12 +376,15 @@ def check_copies(spec: Spec) -> Iterator[str]:
             yield f"collector/src/analytics_collector/_spec/{copy.name} is not the file of spec/."
 
 
-CHECKS: list[Callable[[Spec], Iterator[str]]] = [
-    check_schemas,
-    check_errors,
+Check = Callable[[Spec], Iterator[str]]
+
+# What the other checks read; they run only where these find nothing.
+FOUNDATIONS: list[Check] = [check_schemas, check_errors]
+CHECKS: list[Check] = [
     check_limits,
     check_openapi,
     check_vectors,
+    check_names,
     check_requirements,
     check_tables,
     check_copies,
@@ -371,10 +399,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     spec = Spec(options.root)
-    if not options.check:
+    problems = [problem for check in FOUNDATIONS for problem in check(spec)]
+    if not problems and not options.check:
         chapter = spec.spec / "04-answers.md"
         chapter.write_text(with_tables(spec, chapter.read_text(encoding="utf-8")), encoding="utf-8")
-    problems = [problem for check in CHECKS for problem in check(spec)]
+    if not problems:
+        problems = [problem for check in CHECKS for problem in check(spec)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

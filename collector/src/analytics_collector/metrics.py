@@ -54,8 +54,3 @@ CONSUMED = Counter(
     "analytics_consumed_commits", "Commits that a consumer applied.", ["consumer"], registry=REGISTRY
 )
 
-
-def ready_labels() -> None:
-    """Make the counters with labels known at start, so that a rate over them starts at 0."""
-    for outcome in ("accepted", "duplicate", "rejected"):
-        EVENTS.labels(outcome)

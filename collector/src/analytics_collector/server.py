@@ -8,7 +8,6 @@ from types import FrameType
 
 import uvicorn
 
-from analytics_collector import metrics
 from analytics_collector.app import create_app
 from analytics_collector.assemble import build_services
 from analytics_collector.http.protocol import HardenedProtocol
@@ -25,7 +24,6 @@ async def serve(settings: Settings) -> None:
 
     Raises `UnsafeStore` or `ConfigurationError` before it listens, if it must not start.
     """
-    metrics.ready_labels()
     services = await build_services(settings)
     try:
         config = uvicorn.Config(

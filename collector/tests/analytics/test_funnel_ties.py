@@ -1,4 +1,4 @@
-"""Funnels against the enumeration of every attempt, and the simultaneous events that make it hard."""
+"""Funnels against the enumeration of every attempt, and simultaneous events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_collector.analytics.funnel import depth_of
+from analytics_collector.analytics.funnel import depth_of, enough_events
 from analytics_collector.analytics.params import Moment
 
 START = datetime(2025, 3, 3, 10, tzinfo=UTC)
@@ -106,8 +106,9 @@ def test_simultaneous_events_count_in_the_order_that_gets_furthest(project, run,
 
 def test_events_of_one_millisecond_have_no_order_whatever_their_microseconds(project, run):
     """B.0.2: time counts in whole milliseconds, so a later microsecond may be the earlier step."""
-    run(project.add(event("b", 3.0001), event("a", 3.0009), event("b", 4.0008, user="u2")))
-    run(project.add(event("a", 3.0001, user="u2")))
+    earlier_b = [event("b", 3.0001), event("a", 3.0009)]
+    window_and_a_bit = [event("a", 3.0001, user="u2"), event("b", 4.0008, user="u2")]
+    run(project.add(*earlier_b, *window_and_a_bit))
 
     assert run(project.counts(steps=["a", "b"], windowSeconds=1)) == [2, 2]
 
@@ -122,9 +123,18 @@ def test_ten_thousand_simultaneous_events_of_one_person_are_settled_quickly(proj
 
 
 def test_only_as_many_events_are_matched_as_there_are_steps():
-    """Of a million events in one moment a few suffice: the rest can't change the depth."""
-    moment = Moment(START, may_enter=True, masks=[0b11] * 1_000_000 + [0b100])
+    """Of many events in one moment a few suffice: the rest can't change the depth."""
+    moment = Moment(START, may_enter=True, masks=[0b11] * 100_000 + [0b100])
 
+    assert len(enough_events(moment.masks, 3)) == 4
+    assert depth_of([moment], 3, 60) == 3
+
+
+def test_an_event_gives_way_to_one_that_can_serve_nothing_else():
+    """The first event found for step 1 moves to step 2 when only it can serve there."""
+    moment = Moment(START, may_enter=True, masks=[0b011, 0b001, 0b110, 0b010])
+
+    assert depth_of([moment], 2, 60) == 2
     assert depth_of([moment], 3, 60) == 3
 
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 
 import analytics_collector.embedded
+from analytics_collector.embedded import embedded_servers
 from analytics_collector.embedded.binaries import find_postgres_bin
 
 _SCRIPT = Path(__file__).with_name("run_up.py")
@@ -144,10 +145,12 @@ def start_up(processes: Processes, eventually: Eventually) -> Iterator[StartUp]:
         *,
         through: Sequence[str] = (),
         python: str = sys.executable,
+        packages: Path | None = None,
         wait: bool = True,
     ) -> Up:
-        packages = find_postgres_bin().parents[2]
-        environment = {**os.environ, "PYTHONPATH": f"{_SOURCE}{os.pathsep}{packages}"}
+        # The other Python of `ordinary_user` does not know where our packages are.
+        where = packages or find_postgres_bin().parents[2]
+        environment = {**os.environ, "PYTHONPATH": f"{_SOURCE}{os.pathsep}{where}"}
         command = [*through, python, "-B", str(_SCRIPT), str(data_dir)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         up = Up(process, processes)
@@ -167,9 +170,25 @@ def start_up(processes: Processes, eventually: Eventually) -> Iterator[StartUp]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def new_dir(tmp_path: Path) -> Path:
     """A directory that is not there yet; for root it is below one that only root may enter."""
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def made_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that was used once, to be copied: a first start takes half a second."""
+    folder = tmp_path_factory.mktemp("made") / "data"
+    with embedded_servers(folder):
+        pass
+    return folder
+
+
+@pytest.fixture
+def data_dir(made_dir: Path, new_dir: Path) -> Path:
+    """A data directory of the test's own that was used before."""
+    subprocess.run(["cp", "-a", str(made_dir), str(new_dir)], check=True)
+    return new_dir
 
 
 @pytest.fixture

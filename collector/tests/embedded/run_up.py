@@ -18,12 +18,14 @@ def main(data_dir: Path) -> int:
     try:
         serve = ChildSpec("serve", ["sleep", "1000"])
         supervisor = Supervisor([postgres.child(), valkey.child(), serve], data_dir=data_dir)
-        supervisor.start()
+        return supervisor.run_until_signal(lambda: _say(dsn=postgres.dsn, url=valkey.url))
     except EmbeddedError as exc:
-        print(json.dumps({"error": str(exc), "type": type(exc).__name__}), flush=True)
+        _say(error=str(exc), type=type(exc).__name__)
         return 1
-    print(json.dumps({"dsn": postgres.dsn, "url": valkey.url}), flush=True)
-    return supervisor.run_until_signal()
+
+
+def _say(**facts: str) -> None:
+    print(json.dumps(facts), flush=True)
 
 
 if __name__ == "__main__":

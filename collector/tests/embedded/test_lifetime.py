@@ -8,24 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from analytics_collector.embedded.account import Account, closed_directory
+from analytics_collector.embedded.account import Account, become, closed_directory
 from analytics_collector.embedded.binaries import find_postgres_bin
+from analytics_collector.embedded.process import tie_to_parent
 
 
 def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_up_stops_everything_when_it_is_asked_to(number, start_up, data_dir, processes):
+def test_up_stops_everything_when_it_is_asked_to(start_up, data_dir, processes):
     """Exit code 0, nothing left, and Postgres wrote its last checkpoint."""
     up = start_up(data_dir)
     below = up.pids
-    code = up.stop(number)
+    code = up.stop(signal.SIGTERM)
 
     assert code == 0
     assert not any(processes.is_alive(pid) for pid in below)
     assert (data_dir / "log/postgres.log").read_text().endswith("database system is shut down\n")
+
+
+def test_a_signal_in_the_middle_of_the_start_ends_it_in_order(
+    start_up, new_dir, processes, eventually
+):
+    """Not only after the start is the exit code 0 and nothing left."""
+    up = start_up(new_dir, wait=False)
+    eventually((new_dir / "postgres.unfinished" / "PG_VERSION").exists)
+    below = up.pids
+
+    assert up.stop(signal.SIGINT) == 0
+    assert up.answer == {}
+    assert not any(processes.is_alive(pid) for pid in below)
 
 
 def test_nothing_outlives_a_killed_up(start_up, data_dir, processes, eventually):
@@ -36,6 +49,25 @@ def test_nothing_outlives_a_killed_up(start_up, data_dir, processes, eventually)
 
     assert len(below) > 5
     assert (data_dir / "log/postgres.log").read_text().endswith("database system is shut down\n")
+
+
+def test_a_child_whose_parent_died_before_the_tie_does_not_stay():
+    """The parent-death signal is for a death to come; for one that was, the child must look."""
+    missed = tie_to_parent(os.getpid() + 1, signal.SIGTERM)
+
+    assert subprocess.run(["true"], preexec_fn=missed, check=False).returncode == 1
+
+
+def test_a_child_of_another_user_whose_parent_died_before_the_tie_does_not_stay(as_root):
+    """The same through setpriv: here a shell between us and it is the wrong parent."""
+    nobody = pwd.getpwnam("nobody")
+    account = Account("nobody", nobody.pw_uid, nobody.pw_gid)
+    command = [*become(account, signal.SIGTERM), "echo", "stayed"]
+    right = subprocess.run(command, capture_output=True, check=False)
+    wrong = ["sh", "-c", '"$@"; true', "sh", *command]
+
+    assert right.stdout == b"stayed\n"
+    assert subprocess.run(wrong, capture_output=True, check=True).stdout == b""
 
 
 def test_the_next_start_after_a_kill_works_at_once(start_up, data_dir, sql, valkey_command):
@@ -58,7 +90,7 @@ def test_a_postmaster_still_shutting_down_is_waited_for(start_up, data_dir, proc
     os.kill(postmaster, signal.SIGSTOP)
     first.kill()
     assert processes.is_alive(postmaster)
-    os.posix_spawn("/bin/sh", ["sh", "-c", f"sleep 1; kill -CONT {postmaster}"], os.environ)
+    os.posix_spawn("/bin/sh", ["sh", "-c", f"sleep 0.5; kill -CONT {postmaster}"], os.environ)
     second = start_up(data_dir)
 
     assert not processes.is_alive(postmaster)
@@ -98,6 +130,7 @@ def test_a_killed_postmaster_is_replaced_only_when_its_backends_are_gone(
     eventually(lambda: _answers(sql, up.dsn))
 
     assert set(seen) == {None}
+    assert "pre-existing" not in (data_dir / "log/postgres.log").read_text()  # it did not even try
     assert not processes.is_alive(straggler)
 
 
@@ -112,15 +145,12 @@ def test_a_second_up_is_refused_and_told_who_is_there(start_up, data_dir, sql):
     assert sql(first.dsn, "SELECT 1") == "1"
 
 
-@pytest.mark.parametrize("seen", ["PG_VERSION", "postgresql.conf", "global/pg_control"])
-def test_a_kill_in_the_middle_of_the_first_start_is_healed(
-    seen, start_up, data_dir, eventually, sql
-):
+def test_a_kill_in_the_middle_of_the_first_start_is_healed(start_up, new_dir, eventually, sql):
     """However far initdb came, the next start makes a whole cluster."""
-    killed = start_up(data_dir, wait=False)
-    eventually((data_dir / "postgres.unfinished" / seen).exists)
+    killed = start_up(new_dir, wait=False)
+    eventually((new_dir / "postgres.unfinished/global/pg_control").exists)
     killed.kill()
-    up = start_up(data_dir)
+    up = start_up(new_dir)
 
     assert killed.answer == {}
     assert sql(up.dsn, "SELECT current_database()") == "analytics"
@@ -138,11 +168,14 @@ def test_an_ordinary_user_can_do_the_same(ordinary_user, open_dir, start_up, pro
     assert second.stop() == 0
 
 
-def test_servers_of_root_run_as_nobody_with_no_more_rights_than_needed(as_root, open_dir, start_up):
+def test_servers_of_root_run_as_nobody_with_no_more_rights_than_needed(
+    as_root, open_dir, made_dir, start_up
+):
     """Only a closed directory on the way to the programs lends them the right to search."""
     nobody = pwd.getpwnam("nobody")
     account = Account("nobody", nobody.pw_uid, nobody.pw_gid)
     way_is_open = closed_directory(find_postgres_bin(), account) is None
+    subprocess.run(["cp", "-a", str(made_dir), str(open_dir / "data")], check=True)
     up = start_up(open_dir / "data")
 
     for name in ("postgres", "valkey-server"):
@@ -152,9 +185,26 @@ def test_servers_of_root_run_as_nobody_with_no_more_rights_than_needed(as_root, 
         assert fields["CapEff"] == f"{0 if way_is_open else 4:016x}"
 
 
-def test_a_root_without_capabilities_is_told_which_directory_is_closed(
-    as_root, start_up, tmp_path
+def test_programs_below_a_closed_directory_are_no_obstacle_for_root(
+    as_root, start_up, data_dir, tmp_path, sql
 ):
+    """A virtual environment under /root works; its servers are lent the right to search."""
+    programs = find_postgres_bin().parent
+    closed = tmp_path / "closed"
+    folder = closed / programs.parent.name
+    folder.mkdir(parents=True)
+    closed.chmod(0o700)
+    (folder / "__init__.py").touch()
+    libraries = programs.parents[1] / f"{folder.name}.libs"
+    subprocess.run(["cp", "-r", str(programs), str(folder)], check=True)
+    subprocess.run(["cp", "-r", str(libraries), str(closed)], check=True)
+    up = start_up(data_dir, packages=closed)
+
+    assert Path(f"/proc/{up.child('postgres')}/exe").readlink().is_relative_to(closed)
+    assert sql(up.dsn, "SELECT 1") == "1"
+
+
+def test_a_root_without_capabilities_is_told_which_directory_is_closed(as_root, start_up, tmp_path):
     """In a container root may be unable to lend the right to search."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from math import inf
 
 from analytics_sdk._limits import MAX_QUEUE_BYTES
 from analytics_sdk.stats import Counters, Stats
@@ -28,7 +29,7 @@ class Buffer:
         self._waiting: deque[bytes] = deque()
         self._taken_out = 0
         self._bytes = 0
-        self._oldest_at: float | None = None
+        self._oldest_at = inf
         self._is_closed = False
         self._waiters: list[tuple[int, threading.Event]] = []
 
@@ -69,7 +70,7 @@ class Buffer:
                 events.append(self._waiting.popleft())
             self._taken_out += len(events)
             if not self._waiting:
-                self._oldest_at = None
+                self._oldest_at = inf
         return events
 
     def settle(
@@ -94,13 +95,13 @@ class Buffer:
             self._counters.drop(reason, unsettled)
             self._waiting.clear()
             self._taken_out = self._bytes = 0
-            self._oldest_at = None
+            self._oldest_at = inf
             self._is_closed = True
         self._tell_waiters()
         return unsettled
 
-    def waiting(self) -> tuple[int, float | None]:
-        """Return how many events wait, and since when (monotonic) the oldest does."""
+    def waiting(self) -> tuple[int, float]:
+        """Return how many events wait, and since when (monotonic) the oldest does, inf if none."""
         with self._lock:
             return len(self._waiting), self._oldest_at
 

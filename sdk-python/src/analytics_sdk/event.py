@@ -58,7 +58,7 @@ def build(
     event: dict[str, Any] = {
         "type": kind,
         "messageId": new_message_id() if message_id is None else checked_message_id(message_id),
-        "timestamp": (
+        "timestamp": iso_utc(
             datetime.now(timezone.utc) if timestamp is None else checked_timestamp(timestamp)
         ),
     }
@@ -113,6 +113,11 @@ def checked_timestamp(timestamp: Any) -> datetime:
         if moment is not None and moment.year >= 1970:
             return moment
     raise MisuseError("invalid_timestamp", "timestamp must be a datetime since 1970.")
+
+
+def iso_utc(moment: datetime) -> str:
+    """Return *moment*, which is in UTC, as the wire has it."""
+    return moment.isoformat()[: -len("+00:00")] + "Z"
 
 
 def checked_name(name: Any) -> str:

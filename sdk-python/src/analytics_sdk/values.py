@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
@@ -29,8 +29,12 @@ import orjson
 from analytics_sdk._limits import MAX_DEPTH, MAX_EVENT_BYTES, MAX_INTEGER, MIN_INTEGER
 from analytics_sdk.errors import MisuseError, call_user_code
 
-# OPT_NON_STR_KEYS is left out: it makes the usual case, all keys strings, slower.
-OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
+# orjson 3.13 takes the process down with it (segmentation fault) when a tzinfo raises, or when a
+# dataclass with slots misses one: both go the slow way. OPT_NON_STR_KEYS is left out, for it makes
+# the usual case, all keys strings, slower.
+OPTIONS: Final = (
+    orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+)
 
 TOO_DEEP: Final = f"nest at most {MAX_DEPTH} levels, the event itself included."
 TOO_LARGE: Final = f"an event may have {MAX_EVENT_BYTES} bytes of JSON; send less with it."
@@ -185,8 +189,12 @@ def _open(value: Any) -> tuple[Any, str | None]:
             return _Items(list(dict.items(value))), None
         case list() | tuple() | set() | frozenset():
             return list(value), None
-        case datetime() | date() | time() | UUID():
-            return orjson.loads(orjson.dumps(value, option=OPTIONS)), None
+        case datetime() if value.utcoffset() == timedelta(0):
+            return value.replace(tzinfo=None).isoformat() + "Z", None
+        case date() | time():
+            return value.isoformat(), None
+        case UUID():
+            return str(value), None
         case Decimal():
             return _decimal(value), None
         case bytes() | bytearray() | memoryview():

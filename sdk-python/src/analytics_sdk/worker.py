@@ -20,23 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from analytics_sdk import retry
 from analytics_sdk._limits import MAX_BATCH_EVENTS, MAX_RETRY_DELAY_S
 from analytics_sdk.batch import MAX_EVENTS_BYTES, halves, pack
 from analytics_sdk.buffer import Buffer
 from analytics_sdk.config import Config
 from analytics_sdk.errors import EventRejectedError, call_user_code
 from analytics_sdk.logs import QuietLogger, place_of
-from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork
-from analytics_sdk.retry import (
-    MESSAGES,
-    Again,
-    Decision,
-    Delivered,
-    Reject,
-    Split,
-    Verdict,
-    decide,
-)
+from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork, unforkable
 from analytics_sdk.stats import Counters
 
 if TYPE_CHECKING:
@@ -47,6 +38,8 @@ if TYPE_CHECKING:
 
 # So that a batch which is answered at the last moment is still counted.
 GRACE_S = 0.1
+# More than a lock can wait is an error, so no infinity.
+LONGEST_SLEEP_S = 3600.0
 
 # Not the module's generator, which a program may have seeded to repeat itself.
 jitter = SystemRandom().random
@@ -110,7 +103,9 @@ class Worker:
                 self._flush_target = max(self._flush_target, target)
                 self._nudges += 1
             self._wake.put(None)
-            self.buffer.wait(target, timeout_s)
+            # A hook that raised SystemExit has ended the thread.
+            if self._thread is not None or self._start():
+                self.buffer.wait(target, timeout_s)
         return self._is_lossless and self.buffer.progress()[1] >= target
 
     def shutdown(self, timeout_s: float) -> bool:
@@ -181,28 +176,29 @@ class Worker:
 
     def _deliver_all(self) -> None:
         """Deliver until closed and done, or out of time."""
-        # Here and nowhere else: importing both takes longer than a small program runs.
-        import tenacity
+        with unforkable:
+            # Here and nowhere else: importing both takes longer than a small program runs.
+            import tenacity
 
-        from analytics_sdk.transport import Transport
+            from analytics_sdk.transport import Transport
 
+            transport = Transport(
+                api_key=self._config.api_key,
+                api_url=self._config.api_url,
+                http_transport=self._http_transport,
+            )
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda decision: isinstance(decision, Again)),
+            retry=tenacity.retry_if_result(lambda decision: isinstance(decision, retry.Again)),
             wait=lambda state: _decision_of(state).delay_s,
             stop=self._is_out_of_time,
             sleep=self._pause,
             retry_error_callback=_decision_of,
         )
-        transport = Transport(
-            api_key=self._config.api_key,
-            api_url=self._config.api_url,
-            http_transport=self._http_transport,
-        )
         with transport:
             while self._pending or self._next_batch():
-                attempts = itertools.count(1)
-                decision = retrying(self._attempt, transport, self._pending[0], attempts)
-                if isinstance(decision, Again):
+                numbers = itertools.count(1)
+                decision = retrying(self._attempt, transport, self._pending[0], numbers)
+                if isinstance(decision, retry.Again):
                     return
                 self._settle(decision)
 
@@ -210,47 +206,43 @@ class Worker:
         """Wait for a full batch, or for the oldest event's time; False means closed and done."""
         while True:
             waiting, oldest_at = self.buffer.waiting()
-            is_closing = self._close_by is not None
-            if oldest_at is None:
-                if is_closing:
-                    return False
-                self._sleep(None)
-                continue
             due_in_s = oldest_at + self._config.flush_interval_s - monotonic()
             is_flushing = self.buffer.progress()[1] < self._flush_target
-            is_full = waiting >= self._config.batch_size
-            if is_full or due_in_s <= 0 or is_flushing or is_closing:
+            is_hurried = due_in_s <= 0 or is_flushing or self._close_by is not None
+            if waiting >= self._config.batch_size or (waiting and is_hurried):
                 # All that waits, not just one batch: that is how a backlog drains fast.
                 self._pending.append(self.buffer.take(MAX_BATCH_EVENTS, MAX_EVENTS_BYTES))
                 return True
-            self._sleep(due_in_s)
+            if self._close_by is not None:
+                return False
+            self._sleep(min(due_in_s, LONGEST_SLEEP_S))
 
     def _attempt(
-        self, transport: Transport, events: list[bytes], attempts: itertools.count[int]
-    ) -> Decision:
+        self, transport: Transport, events: list[bytes], numbers: itertools.count[int]
+    ) -> retry.Decision:
         """Send *events* once, and return what the answer means for them."""
         timeout_s = self._config.timeout_s
         if (close_by := self._close_by) is not None:
-            now = monotonic()
-            if close_by <= max(now, self._not_before):
-                return Again("closing", inf)
-            timeout_s = min(timeout_s, close_by - now)
+            if close_by <= max(monotonic(), self._not_before):
+                return retry.Again("closing", inf)
+            timeout_s = min(timeout_s, close_by - monotonic())
         self._nudges_seen = self._nudges
-        attempt = next(attempts)
+        attempt = next(numbers)
         body = pack(events, datetime.now(timezone.utc))
         self.counters.request(len(body.content), is_retry=attempt > 1)
         answer = transport.post(body, timeout_s)
-        decision = decide(
+        decision = retry.decide(
             answer,
             events=len(events),
             attempt=attempt,
             now=datetime.now(timezone.utc),
             jitter=jitter(),
         )
-        if isinstance(decision, (Again, Split)):
+        if isinstance(decision, (retry.Again, retry.Split)):
             facts = {"status": answer.status, "failure": answer.failure}
-            self._log.warning(decision.reason, MESSAGES[decision.reason], **facts)
-        self._not_before = monotonic() + (decision.floor_s if isinstance(decision, Again) else 0)
+            self._log.warning(decision.reason, retry.MESSAGES[decision.reason], **facts)
+        if isinstance(decision, retry.Again):
+            self._not_before = monotonic() + decision.floor_s
         return decision
 
     def _is_out_of_time(self, state: tenacity.RetryCallState) -> bool:
@@ -259,46 +251,48 @@ class Worker:
     def _pause(self, delay_s: float) -> None:
         """Wait; a flush or a shutdown cuts it short, but not what the collector asked for."""
         until = monotonic() + delay_s
-        while (now := monotonic()) < until:
+        while True:
+            close_by = inf if self._close_by is None else self._close_by
+            if (now := monotonic()) >= min(until, close_by):
+                return
             is_free = now >= self._not_before
             is_nudged = self._nudges != self._nudges_seen
-            close_by = inf if self._close_by is None else self._close_by
             if is_nudged and (is_free or self._not_before > close_by):
                 return
-            self._sleep((until if is_free else min(until, self._not_before)) - now)
+            self._sleep(min(until, close_by, inf if is_free else self._not_before) - now)
 
-    def _sleep(self, seconds: float | None) -> None:
+    def _sleep(self, seconds: float) -> None:
         with suppress(Empty):
             self._wake.get(timeout=seconds)
 
-    def _settle(self, decision: Delivered | Reject | Split) -> None:
+    def _settle(self, decision: retry.Delivered | retry.Reject | retry.Split) -> None:
         """Give the events at the head of the line their outcome, or send them on in parts."""
         events = self._pending.popleft()
-        if isinstance(decision, Split):
+        if isinstance(decision, retry.Split):
             self._pending.extendleft(reversed(halves(events)))
             return
         refused = {verdict.index for verdict in decision.rejected}
         others = [event for index, event in enumerate(events) if index not in refused]
-        if isinstance(decision, Delivered):
-            self.buffer.settle(
-                events,
-                delivered=len(others),
-                duplicates=min(decision.duplicates, len(others)),
-                rejected=len(refused),
-            )
+        if isinstance(decision, retry.Delivered):
+            settled, delivered = events, len(others)
+            duplicates = min(decision.duplicates, delivered)
         else:
+            settled, delivered = [events[index] for index in refused], 0
+            duplicates = 0
             if others:
                 self._pending.appendleft(others)
-            self.buffer.settle([events[index] for index in refused], rejected=len(refused))
-        for verdict in decision.rejected:
-            self._report(verdict, events[verdict.index])
+        # Hooks first: who waits in flush() finds that they ran.
+        try:
+            for verdict in decision.rejected:
+                self._report(verdict, events[verdict.index])
+        finally:
+            self.buffer.settle(
+                settled, delivered=delivered, duplicates=duplicates, rejected=len(refused)
+            )
 
-    def _report(self, verdict: Verdict, event: bytes) -> None:
-        self._log.warning(
-            f"rejected:{verdict.code}",
-            "The collector rejected an event for good; on_error gets it",
-            code=verdict.code,
-        )
+    def _report(self, verdict: retry.Verdict, event: bytes) -> None:
+        message = "The collector rejected an event for good; on_error gets it"
+        self._log.warning("rejected", message, code=verdict.code)
         if self._config.on_error is None:
             return
         error = EventRejectedError(verdict.code, verdict.message, orjson.loads(event))

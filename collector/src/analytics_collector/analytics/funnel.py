@@ -122,7 +122,7 @@ def depth_of(moments: list[Moment], steps: int, window_s: int) -> int:
     entries: list[datetime | None] = [None] * (steps + 1)
     for moment in moments:
         reached = list(entries)
-        masks = _enough(moment.masks, steps)
+        masks = enough_events(moment.masks, steps)
         for j in range(steps):
             entry = moment.at if j == 0 else entries[j]
             if entry is None or moment.at - entry > window or (j == 0 and not moment.may_enter):
@@ -133,7 +133,7 @@ def depth_of(moments: list[Moment], steps: int, window_s: int) -> int:
     return max(k for k in range(steps + 1) if k == 0 or entries[k] is not None)
 
 
-def _enough(masks: list[int], steps: int) -> list[int]:
+def enough_events(masks: list[int], steps: int) -> list[int]:
     """Return events that serve as well as all of *masks*: `steps` of them for each step will do.
 
     A matching uses fewer than `steps` others, so whatever an event left out could have served,

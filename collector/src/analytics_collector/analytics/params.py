@@ -101,7 +101,9 @@ def read_funnel(body: Any, now: datetime) -> FunnelRequest:
     """Return the funnel that *body*, a decoded JSON value, asks for at the instant *now*.
 
     Members: `steps`, or `workflowId`; `from` and `to`, or `timeWindow` (the range is then
-    [now - timeWindow, now)), or neither (all events); `timezone` (default UTC) for dates;
+    [now - timeWindow, now)), or neither (all events). `from` belongs to the range, `to` does not:
+    instants with an offset, or dates, which stand for the start of that day in `timezone` (IANA,
+    default UTC), so the days of March are from 2025-03-01 to 2025-04-01.
     `windowSeconds` (default 7 days; a workflow brings its own). Raises `InvalidQuery`.
     """
     given = _object(body)

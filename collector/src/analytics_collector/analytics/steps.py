@@ -60,7 +60,7 @@ class Mistakes:
         self._found.append((field, message))
 
     def unknown_members(self, field: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
-        for name in given.keys() - set(known):
+        for name in sorted(given.keys() - set(known)):
             self.add(
                 f"{field}{name[:MAX_NAME_CHARS]}", f"is not known; known are {', '.join(known)}"
             )
@@ -88,7 +88,7 @@ def check_text(value: Any, field: str, mistakes: Mistakes, max_chars: int = MAX_
 
 
 def read_steps(value: Any, mistakes: Mistakes) -> tuple[Step, ...]:
-    """Return the steps that *value*, a decoded JSON list, describes; put what is wrong in *mistakes*."""
+    """Return the steps that *value*, decoded JSON, describes; say in *mistakes* what is wrong."""
     if not isinstance(value, list) or not MIN_STEPS <= len(value) <= MAX_STEPS:
         mistakes.add(
             "steps",

@@ -181,7 +181,7 @@ def _spawn(
     elif spec.account is not None:
         user, group = spec.account.uid, spec.account.gid
     elif _IS_LINUX:
-        tie = _tie_to_parent(os.getpid(), spec.stop_signal)
+        tie = tie_to_parent(os.getpid(), spec.stop_signal)
     with _open_log(spec.log_path) as log:
         try:
             return subprocess.Popen(
@@ -210,7 +210,7 @@ def _require_lasting_thread() -> None:
         raise EmbeddedError("embedded servers can only be started from the main thread")
 
 
-def _tie_to_parent(parent_pid: int, parent_death_signal: signal.Signals) -> Callable[[], None]:
+def tie_to_parent(parent_pid: int, parent_death_signal: signal.Signals) -> Callable[[], None]:
     """Return what a child does between fork and exec to die with its parent."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 

@@ -1,7 +1,7 @@
 """Keep a few processes running, in order, and end them in the opposite order.
 
 One thread, one loop: it looks at its children ten times a second and starts again whichever died.
-Knows nothing of what the children do.
+The class knows nothing of what its children do; `embedded_servers` is its shortest use.
 """
 
 import logging
@@ -10,7 +10,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -47,8 +47,10 @@ class Supervisor:
         longest_backoff_s: float = 5.0,
     ) -> None:
         self._watched = [_Watched(Child(spec), longest_backoff_s) for spec in children]
+        self._interval_s = min(_WATCH_INTERVAL_S, longest_backoff_s)
         self._dir = None if data_dir is None else DataDir(data_dir)
         self._pid = os.getpid()
+        self._is_started = False
         self._stop_requests: int | None = None
 
     def start(self) -> None:
@@ -56,23 +58,33 @@ class Supervisor:
         self._pid = os.getpid()
         if self._dir is not None:
             self._dir.claim()
+        self._is_started = True
         try:
             for watched in self._watched:
                 watched.child.start()
-                self._wait_ready(watched.child)
+                if self._wait_ready(watched.child):
+                    return
         except BaseException:
             self.stop()
             raise
 
-    def run_until_signal(self) -> int:
-        """Watch the started children until SIGINT or SIGTERM, stop them, and return 0."""
+    def run_until_signal(self, on_started: Callable[[], None] | None = None) -> int:
+        """Start the children if need be, watch them until SIGINT or SIGTERM, stop them, return 0.
+
+        Leave the start to this method, and what follows it to `on_started`, to have a signal in
+        the middle of the start end in the same orderly way.
+        """
         with _stop_requests() as self._stop_requests:
             try:
-                while not self._pause(_WATCH_INTERVAL_S):
+                if not self._is_started:
+                    self.start()
+                if on_started is not None and not self._pause(0):
+                    on_started()
+                while not self._pause(self._interval_s):
                     self._revive_the_dead()
             finally:
                 self.stop()
-        self._stop_requests = None
+                self._stop_requests = None
         return 0
 
     def stop(self) -> None:
@@ -81,6 +93,7 @@ class Supervisor:
             return  # a fork of ours that unwinds: these are not its children
         for watched in reversed(self._watched):
             watched.child.stop()
+        self._is_started = False
         if self._dir is not None:
             self._dir.release()
 
@@ -113,8 +126,8 @@ class Supervisor:
             raise ChildFailed(spec.name, what, spec.log_path)
         watched.restart_at = now + delay_s
 
-    def _wait_ready(self, child: Child) -> None:
-        """Wait until the child is ready, unless it ends or we are asked to stop."""
+    def _wait_ready(self, child: Child) -> bool:
+        """Wait until the child is ready, and return whether we are asked to stop instead."""
         spec = child.spec
         deadline = time.monotonic() + spec.ready_timeout_s
         poll_s = _FIRST_READY_POLL_S
@@ -123,13 +136,14 @@ class Supervisor:
                 what = f"exited with {child.exit_code} before it was ready"
                 raise ChildFailed(spec.name, what, spec.log_path)
             if spec.ready():
-                return
+                break
             if time.monotonic() > deadline:
                 what = f"was not ready within {spec.ready_timeout_s:g} s"
                 raise ChildFailed(spec.name, what, spec.log_path)
             if self._pause(poll_s):
-                return
+                return True
             poll_s = min(poll_s * 1.5, _SLOWEST_READY_POLL_S)
+        return self._pause(0)
 
     def _pause(self, seconds: float) -> bool:
         """Wait, and say at once when we are asked to stop."""

@@ -21,6 +21,11 @@ from analytics_collector.ingest.write import GroupWriter, Stored
 from analytics_collector.model import Accepted, ApiKey, Rejection, ValidBatch
 
 
+_ACCEPTED = metrics.EVENTS.labels("accepted")
+_DUPLICATE = metrics.EVENTS.labels("duplicate")
+_REJECTED = metrics.EVENTS.labels("rejected")
+
+
 class Pipeline:
     """The stages, joined."""
 
@@ -53,12 +58,14 @@ class Pipeline:
 def _outcome(batch: ValidBatch, stored: Stored, rejected: list[Rejection]) -> Accepted:
     duplicates = len(stored.duplicates)
     event_count = len(batch.rows) - len(stored.refused)
-    metrics.EVENTS.labels("accepted").inc(event_count - duplicates)
-    metrics.EVENTS.labels("duplicate").inc(duplicates)
-    metrics.EVENTS.labels("rejected").inc(len(rejected))
-    for code, count in Counter(rejection.code for rejection in rejected).items():
-        metrics.REJECTIONS.labels(code).inc(count)
-    rejected.sort(key=lambda rejection: rejection.index)
+    _ACCEPTED.inc(event_count - duplicates)
+    if duplicates:
+        _DUPLICATE.inc(duplicates)
+    if rejected:
+        _REJECTED.inc(len(rejected))
+        for code, count in Counter(rejection.code for rejection in rejected).items():
+            metrics.REJECTIONS.labels(code).inc(count)
+        rejected.sort(key=lambda rejection: rejection.index)
     if not event_count:
         raise Refusal("ALL_EVENTS_REJECTED", details={"rejected": rejected})
     return Accepted(event_count, duplicates, rejected)

@@ -7,9 +7,9 @@ stands here: depth, size, numbers, unreadable characters, and what a timestamp m
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
@@ -37,6 +37,7 @@ _IDENTIFIERS: Final = ("userId", "anonymousId", "sessionId", "groupId", "previou
 _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_S)
 _MIN_SKEW: Final = timedelta(seconds=MIN_CLOCK_SKEW_S)
 _EARLIEST: Final = datetime(MIN_TIMESTAMP_YEAR, 1, 1, tzinfo=UTC)
+_TIMESTAMP: Final = re.compile(_SCHEMA["properties"]["timestamp"]["pattern"])
 _UNREADABLE: Final = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
 
 
@@ -75,21 +76,19 @@ def _check_schema(event: Any) -> None:
             return
     except ValueError as exc:  # nested deeper than the validator follows
         raise _Rejected("TOO_DEEP") from exc
-    faults = [(_refusal_code(fault.schema_path), fault) for fault in _faults(event)]
+    faults = [
+        (_refusal_code(fault.evaluation_path), fault) for fault in _SCHEMA_VALIDATOR.iter_errors(event)
+    ]
     code, fault = min(faults, key=lambda pair: _CODES.index(pair[0]))
     raise _Rejected(code, ".".join(map(str, fault.instance_path)) or None)
 
 
-def _faults(event: Any) -> Iterable[jsonschema_rs.ValidationError]:
-    return _SCHEMA_VALIDATOR.iter_errors(event)
-
-
-def _refusal_code(schema_path: list[str | int]) -> str:
-    """Return the deepest `x-refusal` on the way to the keyword that failed."""
+def _refusal_code(path: list[str | int]) -> str:
+    """Return the deepest `x-refusal` on *path*, the way to the keyword that failed."""
     node: Any = _SCHEMA
     code: str = node["x-refusal"]
-    for step in schema_path:
-        if step == "$ref":  # the path goes on inside the definition
+    for step in path:
+        if step == "$ref":  # the way goes on inside the definition
             node = _SCHEMA["$defs"][node["$ref"].rpartition("/")[2]]
         else:
             node = node[step]
@@ -206,24 +205,31 @@ def _timestamp(
         raise _Rejected("INVALID_TIMESTAMP", "timestamp") from exc
     if said < _EARLIEST:
         raise _Rejected("TIMESTAMP_OUT_OF_RANGE", "timestamp")
-    try:
-        happened = said if skew is None else said + skew
-    except OverflowError:
-        return received_at, said, True
+    happened = said if skew is None else _corrected(said, skew)
     if happened - received_at > _MAX_FUTURE:
         return received_at, said, True
-    return happened, (None if skew is None else said), False
+    return happened, (None if happened == said else said), False
+
+
+def _corrected(said: datetime, skew: timedelta) -> datetime:
+    """Return *said* corrected by *skew*, or as it is where that leads out of the calendar."""
+    try:
+        happened = said + skew
+    except OverflowError:
+        return said
+    return said if happened < _EARLIEST else happened
 
 
 def _clock_skew(sent_at: Any, received_at: datetime) -> timedelta | None:
     """Return how far the client's clock is behind, or None if that is little or unknown."""
-    if not isinstance(sent_at, str):
+    if not isinstance(sent_at, str) or not _TIMESTAMP.match(sent_at):
         return None
     try:
-        skew = received_at - parse_instant(sent_at)
+        sent = parse_instant(sent_at)
     except ValueError:
         return None
-    return skew if abs(skew) > _MIN_SKEW else None
+    skew = received_at - sent
+    return skew if sent >= _EARLIEST and abs(skew) > _MIN_SKEW else None
 
 
 def parse_instant(text: str) -> datetime:
@@ -231,7 +237,7 @@ def parse_instant(text: str) -> datetime:
 
     Raises `ValueError` for what is no instant, or none between the years 1 and 9999 in UTC.
     """
-    instant = datetime.fromisoformat(text)
+    instant = datetime.fromisoformat(text.replace("z", "Z"))
     if instant.tzinfo is None:
         return instant.replace(tzinfo=UTC)
     try:

@@ -44,9 +44,14 @@ async def connect_pool(
         max_size=max_size,
         timeout=timeout_s,
         command_timeout=timeout_s,
+        reset=_keep,
         # Even if the server is reconfigured while we run, our commits wait for the disk.
         server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
     )
+
+
+async def _keep(connection: asyncpg.Connection) -> None:
+    """Do nothing when a connection goes back: we leave no state, and a reset is a round trip."""
 
 
 async def check_durability(connection: asyncpg.Connection) -> None:

@@ -25,12 +25,11 @@ from analytics_collector.analytics.params import (
 )
 from analytics_collector.errors import Refusal, StoreUnavailable
 
-QUERY_TIMEOUT_S = 30
-TOO_SLOW = f"the question took longer than {QUERY_TIMEOUT_S} s; ask about a shorter range"
+QUERY_TIMEOUT_S = 30.0
 # The sort of a funnel stays in memory up to some 500,000 events; compiling its expressions would
 # cost more than running them.
-_SESSION = f"""
-    set local statement_timeout = '{QUERY_TIMEOUT_S}s';
+_SESSION = """
+    set local statement_timeout = {timeout_ms:d};
     set local work_mem = '64MB';
     set local jit = off
 """
@@ -47,12 +46,12 @@ DepthOf = Callable[[list[Moment], int, int], int]
 class PostgresReader:
     """The questions that `analytics/` and `http/query.py` ask.
 
-    Every method raises `StoreUnavailable` if Postgres failed, or took longer than
-    `QUERY_TIMEOUT_S`.
+    Every method raises `StoreUnavailable` if Postgres failed, or took longer than *timeout_s*.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float = QUERY_TIMEOUT_S) -> None:
         self._pool = pool
+        self._timeout_s = timeout_s
 
     async def funnel_counts(
         self, project_id: int, query: FunnelQuery, depth_of: DepthOf
@@ -64,10 +63,12 @@ class PostgresReader:
         """
         sql = funnel_sql(project_id, query)
         async with self._snapshot() as connection:
-            found = await connection.fetchval(sql.depths, *sql.depths_parameters, timeout=QUERY_TIMEOUT_S)
+            found = await connection.fetchval(
+                sql.depths, *sql.depths_parameters, timeout=QUERY_TIMEOUT_S
+            )
             counts: list[int] = list(found)
             if sql.ties:
-                async for moments in _tied_persons(connection, sql):
+                async for moments in _tied_persons(connection, sql, self._timeout_s):
                     asked = (moments, len(query.steps), query.window_s)
                     if len(moments) > _MANY_MOMENTS:  # others wait for the event loop
                         depth = await asyncio.to_thread(depth_of, *asked)
@@ -81,7 +82,7 @@ class PostgresReader:
         """Return the newest *limit* events of the user, newest first, as JSON members."""
         async with self._snapshot() as connection:
             rows = await connection.fetch(
-                _USER_EVENTS, project_id, user_id, limit, timeout=QUERY_TIMEOUT_S
+                _USER_EVENTS, project_id, user_id, limit, timeout=self._timeout_s
             )
         return [_event(row) for row in rows]
 
@@ -131,25 +132,29 @@ class PostgresReader:
         async with store_guard():
             try:
                 async with (
-                    asyncio.timeout(QUERY_TIMEOUT_S),
+                    asyncio.timeout(self._timeout_s),
                     self._pool.acquire() as connection,
                     connection.transaction(isolation="repeatable_read", readonly=True),
                 ):
-                    await connection.execute(_SESSION)
+                    await connection.execute(
+                        _SESSION.format(timeout_ms=round(self._timeout_s * 1_000))
+                    )
                     yield connection
             except (TimeoutError, asyncpg.QueryCanceledError) as exc:
-                raise StoreUnavailable(TOO_SLOW) from exc
+                raise StoreUnavailable(
+                    f"the question took over {self._timeout_s:g} s; ask about a shorter range"
+                ) from exc
 
 
 async def _tied_persons(
-    connection: asyncpg.Connection, sql: FunnelSql
+    connection: asyncpg.Connection, sql: FunnelSql, timeout_s: float
 ) -> AsyncIterator[list[Moment]]:
     """Yield the moments of one person after the other, in order of time."""
     assert sql.ties
     person: str | None = None
     rows: list[asyncpg.Record] = []
     cursor = connection.cursor(
-        sql.ties, *sql.ties_parameters, prefetch=_TIED_EVENTS_AT_ONCE, timeout=QUERY_TIMEOUT_S
+        sql.ties, *sql.ties_parameters, prefetch=_TIED_EVENTS_AT_ONCE, timeout=timeout_s
     )
     async for row in cursor:
         if row["person"] != person and rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 
@@ -11,14 +12,17 @@ from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.interfaces import RowsRefused
 from analytics_collector.model import EventRow
 
-_STORE_EVENTS = load_blocks("analytics_collector.adapters.postgres", "queries/events.sql")[
-    "store_events"
-]
+_SQL = load_blocks("analytics_collector.adapters.postgres", "queries/events.sql")
+
 # Two groups that hold the same new message ids in opposite order can deadlock; Postgres ends one
 # of them, and the same statement then finds the other's rows.
 _DEADLOCK_ATTEMPTS = 5
 
-_Refused = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+_REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
 
 class PostgresEventStore:
@@ -29,20 +33,45 @@ class PostgresEventStore:
 
     async def append(self, rows: Sequence[EventRow]) -> list[int]:
         """Commit *rows*; return the positions of those that were there before."""
-        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns = [_sparse(column) for column in zip(*rows, strict=True)]
+        identifies = any(row.type == "identify" for row in rows)
         async with store_guard():
             try:
-                duplicates = await self._append(columns)
-            except _Refused as exc:
+                commit_id, stored = await self._store(columns, identifies)
+            except _REFUSED as exc:
                 raise RowsRefused(str(exc)) from exc
-        return [position - 1 for position in duplicates]
+            if stored == len(rows):
+                return []
+            new = {
+                (row["project_id"], row["message_id"])
+                for row in await self._pool.fetch(_SQL["stored_ids"], commit_id)
+            }
+        return [
+            position
+            for position, row in enumerate(rows)
+            if (row.project_id, row.message_id) not in new
+        ]
 
-    async def _append(self, columns: list[list[object]]) -> list[int]:
+    async def _store(self, columns: list[Any], identifies: bool) -> tuple[int, int]:
+        """Return the id of the commit and how many of its events are new."""
         for attempt in range(1, _DEADLOCK_ATTEMPTS + 1):
             try:
-                found: list[int] = await self._pool.fetchval(_STORE_EVENTS, *columns)
-                return found
+                if identifies:
+                    return await self._store_and_merge(columns)
+                row = await self._pool.fetchrow(_SQL["store_events"], *columns)
+                return row["commit_id"], row["event_count"]
             except asyncpg.DeadlockDetectedError:
                 if attempt == _DEADLOCK_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+    async def _store_and_merge(self, columns: list[Any]) -> tuple[int, int]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(_SQL["store_events"], *columns)
+            await connection.execute(_SQL["merge_traits"], row["commit_id"])
+        return row["commit_id"], row["event_count"]
+
+
+def _sparse(column: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return *column*, or None if it holds nothing: most events lack most members."""
+    return column if any(column) else None

@@ -1,20 +1,8 @@
 -- name: store_events
--- Store a group of events in one transaction: the new ones, the row in `commits` that followers
--- of the log go by, and the traits that identify events carry. Return the positions (from 1) of
--- the events that were there before.
-with input as materialized (
-    select *
-    from unnest(
-        $1::bigint[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
-        $6::boolean[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-        $13::text[], $14::jsonb[], $15::jsonb[], $16::jsonb[], $17::jsonb[]
-    ) with ordinality as input (
-        project_id, message_id, "timestamp", received_at, client_timestamp,
-        timestamp_clamped, type, name, user_id, anonymous_id, session_id, group_id,
-        previous_id, properties, traits, context, extra, position
-    )
-),
-new_commit as materialized (
+-- Store a group of events in one transaction, with the row in `commits` that followers of the log
+-- go by. Events whose message id is known are left out. An array that is null is a column of
+-- nulls: `unnest` fills up the shorter ones.
+with new_commit as materialized (
     select nextval('commit_ids') as commit_id
 ),
 stored as (
@@ -26,57 +14,65 @@ stored as (
     select
         (select commit_id from new_commit),
         project_id, message_id, "timestamp", received_at, client_timestamp,
+        coalesce(timestamp_clamped, false), type, name, user_id, anonymous_id, session_id, group_id,
+        previous_id, properties, traits, context, extra
+    from unnest(
+        $1::bigint[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+        $6::boolean[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+        $13::text[], $14::jsonb[], $15::jsonb[], $16::jsonb[], $17::jsonb[]
+    ) as input (
+        project_id, message_id, "timestamp", received_at, client_timestamp,
         timestamp_clamped, type, name, user_id, anonymous_id, session_id, group_id,
         previous_id, properties, traits, context, extra
-    from input
+    )
     on conflict (project_id, message_id) do nothing
-    returning project_id, message_id
+    returning 1
 ),
-identified as (
-    -- Several identify events of one user become one row: the latest value of each trait.
-    select
-        input.project_id,
-        input.user_id,
-        coalesce(
-            jsonb_object_agg(trait.key, trait.value order by input."timestamp", input.position)
-                filter (where trait.key is not null),
-            '{}'
-        ) as traits,
-        max(input."timestamp") as traits_at
-    from input
-    join stored using (project_id, message_id)
-    left join lateral jsonb_each(coalesce(input.traits, '{}')) as trait on true
-    where input.type = 'identify'
-    group by input.project_id, input.user_id
-),
-merged as (
-    insert into users (project_id, user_id, traits, traits_at)
-    select project_id, user_id, traits, traits_at
-    from identified
-    order by project_id, user_id
-    on conflict (project_id, user_id) do update set
-        -- What was said later wins, in whatever order it arrives.
-        traits = case
-            when excluded.traits_at >= users.traits_at then users.traits || excluded.traits
-            else excluded.traits || users.traits
-        end,
-        traits_at = greatest(users.traits_at, excluded.traits_at)
+counted as (
+    select count(*) as event_count from stored
 ),
 logged as (
     insert into commits (commit_id, xid, event_count)
     select new_commit.commit_id, pg_current_xact_id(), counted.event_count
-    from new_commit, (select count(*) as event_count from stored) as counted
+    from new_commit, counted
     where counted.event_count > 0
 )
-select case
-    when (select count(*) from stored) = cardinality($2) then '{}'
-    else (
-        select array_agg(input.position)
-        from input
-        left join stored using (project_id, message_id)
-        where stored.message_id is null
-    )
-end as duplicates
+select new_commit.commit_id, counted.event_count
+from new_commit, counted
+
+-- name: stored_ids
+-- The ids of the events that the commit $1 stored.
+select project_id, message_id::text as message_id from events where commit_id = $1
+
+-- name: merge_traits
+-- Merge what the identify events of the commit $1 say into the traits of their users. Several of
+-- one user become one row first: the latest value of each trait.
+with identified as (
+    select
+        project_id,
+        user_id,
+        coalesce(
+            jsonb_object_agg(trait.key, trait.value order by "timestamp", seq)
+                filter (where trait.key is not null),
+            '{}'
+        ) as traits,
+        max("timestamp") as traits_at
+    from events
+    left join lateral jsonb_each(coalesce(events.traits, '{}')) as trait on true
+    where commit_id = $1 and type = 'identify'
+    group by project_id, user_id
+)
+insert into users (project_id, user_id, traits, traits_at)
+select project_id, user_id, traits, traits_at
+from identified
+order by project_id, user_id
+on conflict (project_id, user_id) do update set
+    -- What was said later wins, in whatever order it arrives.
+    traits = case
+        when excluded.traits_at >= users.traits_at then users.traits || excluded.traits
+        else excluded.traits || users.traits
+    end,
+    traits_at = greatest(users.traits_at, excluded.traits_at)
 
 -- name: commits_after
 -- The next commits of the log behind the cursor ($1, $2) that no transaction in progress can

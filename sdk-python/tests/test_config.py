@@ -1,0 +1,128 @@
+import pytest
+
+from analytics_sdk import _limits, config
+from analytics_sdk.errors import ConfigError
+
+GIVEN = {"api_key": "ak_live_1", "api_url": "http://127.0.0.1:8000/"}
+
+
+def test_defaults_are_those_of_the_spec():
+    """The README's table and the wire's numbers are the same."""
+    settings = config.load(GIVEN, {})
+
+    assert settings.batch_size == _limits.BATCH_SIZE == 10
+    assert settings.flush_interval_s == _limits.FLUSH_INTERVAL_S == 5
+    assert settings.max_queue_size == _limits.MAX_QUEUE_EVENTS == 10_000
+    assert settings.timeout_s == _limits.REQUEST_TIMEOUT_S
+    assert settings.shutdown_timeout_s == _limits.SHUTDOWN_TIMEOUT_S == 2
+    assert (settings.sample_rate, settings.enabled, settings.debug) == (1, True, False)
+    assert settings.api_url == "http://127.0.0.1:8000"
+
+
+def test_the_environment_fills_what_is_not_given():
+    """Every setting but the hooks has its variable."""
+    environ = {
+        "ANALYTICS_API_KEY": "ak_live_2",
+        "ANALYTICS_API_URL": "https://collector.example/a",
+        "ANALYTICS_BATCH_SIZE": "25",
+        "ANALYTICS_FLUSH_INTERVAL_S": "0.5",
+        "ANALYTICS_MAX_QUEUE_SIZE": "77",
+        "ANALYTICS_TIMEOUT_S": "3",
+        "ANALYTICS_SHUTDOWN_TIMEOUT_S": "0",
+        "ANALYTICS_SAMPLE_RATE": "0.5",
+        "ANALYTICS_ENABLED": "No",
+        "ANALYTICS_DEBUG": "1",
+    }
+
+    assert config.load({}, environ) == config.Config(
+        api_key="ak_live_2",
+        api_url="https://collector.example/a",
+        batch_size=25,
+        flush_interval_s=0.5,
+        max_queue_size=77,
+        timeout_s=3,
+        shutdown_timeout_s=0,
+        sample_rate=0.5,
+        enabled=False,
+        debug=True,
+    )
+
+
+def test_what_is_given_wins():
+    """Even if it is the default, zero or False."""
+    environ = {"ANALYTICS_BATCH_SIZE": "25", "ANALYTICS_SAMPLE_RATE": "1", "ANALYTICS_ENABLED": "1"}
+    settings = config.load({**GIVEN, "batch_size": 10, "sample_rate": 0, "enabled": False}, environ)
+
+    assert (settings.batch_size, settings.sample_rate, settings.enabled) == (10, 0, False)
+
+
+def test_an_empty_variable_is_not_set():
+    """As shells and compose files leave them."""
+    assert config.load(GIVEN, {"ANALYTICS_BATCH_SIZE": "", "ANALYTICS_DEBUG": ""}).batch_size == 10
+
+
+def test_every_mistake_is_told_at_once():
+    """One start, one list; not one start for each."""
+    wrong = {
+        "api_key": "ak live",
+        "api_url": "127.0.0.1:8000",
+        "batch_size": 0,
+        "flush_interval_s": "soon",
+        "timeout_s": float("nan"),
+        "sample_rate": 2,
+        "enabled": "maybe",
+        "before_send": "mask",
+    }
+    with pytest.raises(ConfigError) as caught:
+        config.load(wrong, {})
+
+    assert [mistake.split()[0] for mistake in sorted(caught.value.mistakes)] == sorted(wrong)
+    assert "ak live" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", [501, 2.5, True, "ten", [], float("inf"), 10**400, object()], ids=repr
+)
+def test_a_batch_size_is_a_whole_number_within_the_wire(value):
+    """2.5 is a mistake, not 2."""
+    with pytest.raises(ConfigError, match="batch_size must be a whole number from 1 to 500"):
+        config.load({**GIVEN, "batch_size": value}, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "ftp://host",
+        "http://",
+        "http://user:secret@host",
+        "http://host?key=1",
+        "http://ho st",
+        "http://host:99999",
+        "http://[::1",
+        7,
+    ],
+)
+def test_an_url_is_an_address_and_nothing_more(value):
+    """A password in it would show in logs; the message does not repeat it."""
+    with pytest.raises(ConfigError, match="api_url") as caught:
+        config.load({**GIVEN, "api_url": value}, {})
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a\nb", "ключ", 7, "ak_live_1\n"])
+def test_a_key_is_one_word(value):
+    """A pasted line end would split the header."""
+    with pytest.raises(ConfigError, match="api_key"):
+        config.load({**GIVEN, "api_key": value}, {})
+
+
+def test_a_client_that_is_switched_off_needs_no_key():
+    """Tests and laptops."""
+    assert config.load({"enabled": False}, {}).api_key == ""
+
+
+def test_the_key_does_not_show():
+    """Settings get printed."""
+    assert "ak_live_1" not in repr(config.load(GIVEN, {}))
