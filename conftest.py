@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,23 @@ import pytest
 from analytics_collector.embedded import embedded_servers
 
 Eventually = Callable[..., None]
+
+# What a machine can't give whatever is installed; everything else that is missing is a mistake.
+_NO_FAULT_OF_THE_MACHINE = ("needs root", "reads /proc")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail where ANALYTICS_TESTS_FORBID_SKIPS is set, as in CI."""
+    report = yield
+    if report.skipped and os.environ.get("ANALYTICS_TESTS_FORBID_SKIPS"):
+        reason = str(call.excinfo.value) if call.excinfo else "skipped"
+        if not reason.startswith(_NO_FAULT_OF_THE_MACHINE):
+            report.outcome = "failed"
+            report.longrepr = f"a test may not be skipped here: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -45,10 +45,10 @@ def own_imports(path):
     for _, names in imports(ast.parse(path.read_text())):
         for name in names:
             if name.split(".")[0] == PACKAGE:
-                name = name.removeprefix(PACKAGE).lstrip(".")
-                while name not in FLOOR_OF:  # `client.Client` → `client`
-                    name = name.rpartition(".")[0]
-                yield name
+                module = name.removeprefix(PACKAGE).lstrip(".")
+                while module not in FLOOR_OF:  # `client.Client` → `client`
+                    module = module.rpartition(".")[0]
+                yield module
 
 
 def test_every_module_has_a_floor():

@@ -15,12 +15,12 @@ def listener(sdk_log):
 def test_a_reason_is_logged_once_a_minute(listener):
     """With how many were left out, and each reason on its own."""
     now = [100.0]
-    log = QuietLogger("analytics_sdk.test", clock=lambda: now[0])
+    quiet = QuietLogger("analytics_sdk.test", clock=lambda: now[0])
     for _ in range(30_000):
-        log.warning("full", "The queue is full")
-    log.warning("other", "Something else")
+        quiet.warning("full", "The queue is full")
+    quiet.warning("other", "Something else")
     now[0] += 60
-    log.warning("full", "The queue is full")
+    quiet.warning("full", "The queue is full")
 
     lines = [(record.reason, record.suppressed) for record in listener.records]
     assert lines == [("full", 0), ("other", 0), ("full", 29_999)]

@@ -128,7 +128,7 @@ def test_a_fork_while_others_hold_every_lock(run_with_locks, collector):
 
 
 def test_a_child_of_a_fork_that_python_did_not_see(run_program, collector):
-    """uWSGI forks in C; the process id tells."""
+    """Such as uWSGI, which forks in C; the process id tells."""
     program = run_program("""
         import ctypes
         client = analytics.Client()
@@ -169,7 +169,7 @@ def test_a_forked_process_of_multiprocessing_delivers_at_its_end(run_program, co
 
 
 def test_a_client_made_before_the_fork_and_used_after_it(run_program, collector):
-    """gunicorn with preload: no thread in the parent, four workers."""
+    """As gunicorn with preload: no thread in the parent, four workers."""
     program = run_program("""
         client = analytics.Client()
         children = []

@@ -89,7 +89,11 @@ CASES = {
         "2026-01-02T03:04:05.678901Z",
         [],
     ),
-    "naive datetime": (datetime(2026, 1, 2, 3), "2026-01-02T03:00:00", []),
+    "naive datetime": (
+        datetime(2026, 1, 2, 3),  # noqa: DTZ001
+        "2026-01-02T03:00:00",
+        [],
+    ),
     "date": (date(2026, 1, 2), "2026-01-02", []),
     "uuid": (ID, str(ID), []),
     "enum": (Colour.RED, "red", []),

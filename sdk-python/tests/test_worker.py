@@ -392,9 +392,8 @@ def test_the_account_adds_up_in_chaos(make_client, collector, reply, adds_up, ev
     taken = []
 
     def produce(who):
-        for number in range(150):
-            if client.track(f"{who}-{number}"):
-                taken.append(f"{who}-{number}")
+        names = [f"{who}-{number}" for number in range(150)]
+        taken.extend(name for name in names if client.track(name))
 
     threads = [threading.Thread(target=produce, args=(who,)) for who in range(4)]
     for thread in threads:

@@ -18,7 +18,6 @@ import uvloop
 from analytics_collector import logs
 from analytics_collector.adapters.migrate import migrate as migrate_database
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
-from analytics_collector.embedded import EmbeddedError
 from analytics_collector.errors import CollectorError
 from analytics_collector.model import SCOPES
 from analytics_collector.server import serve as serve_until_stopped
@@ -48,7 +47,7 @@ def told(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (CollectorError, EmbeddedError) as exc:
+        except CollectorError as exc:
             raise click.ClickException(str(exc)) from exc
         except (asyncpg.PostgresError, OSError) as exc:
             raise click.ClickException(f"Postgres: {type(exc).__name__}: {exc}") from exc
@@ -84,22 +83,20 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
         database_url="embedded", redis_url="embedded", secret="embedded-secret",
     )
     logs.configure("WARNING")
-    chosen = choose_port(settings.host, settings.port)
-    running = supervisor(installation, settings.host, chosen)
-    running.start()
-    try:
+    chosen = choose_port(settings.host, settings.port, installation)
+
+    def announce() -> None:
         credentials = asyncio.run(installation.ensure_credentials())
-    except BaseException:
-        running.stop()
-        raise
-    url = base_url(settings.host, chosen)
-    if as_machine:
-        click.echo(as_json({"url": url, **credentials, "pid": os.getpid()}))
-    else:
+        url = base_url(settings.host, chosen)
+        if as_machine:
+            click.echo(as_json({"url": url, **credentials, "pid": os.getpid()}))
+            return
         click.echo(f"data: {installation.data_dir}")
         click.echo(f"url: {url}")
         click.echo(f"key: {credentials['key']}")
-    raise SystemExit(running.run_until_signal())
+
+    running = supervisor(installation, settings.host, chosen)
+    raise SystemExit(running.run_until_signal(announce))
 
 
 @main.command()

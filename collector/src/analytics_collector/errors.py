@@ -4,6 +4,7 @@ CollectorError
 ├── ConfigurationError      a setting is missing or wrong; says which
 ├── UnsafeStore             Postgres would acknowledge what it can lose
 ├── StoreUnavailable        nowhere safe to put events now; the client retries
+├── EmbeddedError           `up` can't run its own servers; see embedded/
 └── Refusal                 a request is refused, with a code of spec/errors.json
     └── InvalidQuery        a question about stored events is malformed
 """

@@ -9,8 +9,8 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,16 +21,19 @@ from typing import Any
 
 import asyncpg
 
-from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.embedded import ChildSpec, Supervisor, embedded_servers
 from analytics_collector.embedded.directory import DataDir
+from analytics_collector.embedded.lock import try_lock, unlock
 from analytics_collector.embedded.postgres import EmbeddedPostgres
 from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.errors import ConfigurationError
+from analytics_collector.server import listen
 
 DEFAULT_PROJECT = "default"
 _READY_TIMEOUT_S = 2.0
+_SERVE_STOP_S = 15.0
+_LEFTOVER_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,10 @@ class Installation:
         _keep_private(path, json.dumps(made))
         return made
 
-    async def migrate(self) -> None:
-        """Bring its database to the schema of this version."""
-        await migrate(self.database_url)
-
-
 def children(installation: Installation, host: str, port: int) -> list[ChildSpec]:
     """Return what `up` runs, in the order of starting."""
     data_dir = installation.data_dir
+    directory = DataDir(data_dir)
     env = {
         **os.environ,
         "ANALYTICS_DATABASE_URL": installation.database_url,
@@ -121,14 +120,16 @@ def children(installation: Installation, host: str, port: int) -> list[ChildSpec
             argv=(*command, "serve", "--migrate"),
             env=env,
             ready=lambda: _answers(base_url(host, port) + "/readyz"),
-            stop_timeout_s=15.0,
-            log_path=data_dir / "log" / "serve.log",
+            stop_timeout_s=_SERVE_STOP_S,
+            lock_path=directory.lock("serve"),
+            log_path=directory.log("serve"),
         ),
         ChildSpec(
             name="worker",
             argv=(*command, "worker"),
             env=env,
-            log_path=data_dir / "log" / "worker.log",
+            lock_path=directory.lock("worker"),
+            log_path=directory.log("worker"),
         ),
     ]
 
@@ -138,20 +139,31 @@ def supervisor(installation: Installation, host: str, port: int) -> Supervisor:
     return Supervisor(children(installation, host, port), data_dir=installation.data_dir)
 
 
-def choose_port(host: str, port: int) -> int:
-    """Return *port*, or a free one for 0. Raises `ConfigurationError` if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            raise ConfigurationError(
-                f"can't listen on {host} port {port} ({exc.strerror}): "
-                "choose another with --port, or 0 for any that is free"
-            ) from exc
+def choose_port(host: str, port: int, installation: Installation) -> int:
+    """Return *port* if it can be had, for 0 one that is free at the moment.
+
+    A server that a killed `up` left behind may still be answering what it took: it is waited for.
+    Raises `ConfigurationError` if somebody else listens there.
+    """
+    try:
+        probe = listen(host, port)
+    except ConfigurationError:
+        _wait_for_leftover(installation)
+        probe = listen(host, port)
+    with probe:
         chosen: int = probe.getsockname()[1]
         return chosen
+
+
+def _wait_for_leftover(installation: Installation) -> None:
+    lock = DataDir(installation.data_dir).lock("serve")
+    deadline = time.monotonic() + _SERVE_STOP_S
+    while lock.exists() and time.monotonic() < deadline:
+        descriptor = try_lock(lock)
+        if descriptor is not None:
+            unlock(descriptor)
+            return
+        time.sleep(_LEFTOVER_POLL_S)
 
 
 def base_url(host: str, port: int) -> str:

@@ -234,7 +234,7 @@ class Client:
     async def aflush(self, timeout_s: float | None = None) -> bool:
         """Do what `flush()` does, without keeping the event loop."""
         # Whoever can await has imported it; for all others it would double our import time.
-        import asyncio
+        import asyncio  # noqa: PLC0415
 
         return await asyncio.to_thread(self.flush, timeout_s)
 

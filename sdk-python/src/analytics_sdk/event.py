@@ -64,16 +64,15 @@ def build(
     }
     if name is not None or kind == "track":
         event["name"] = checked_name(name)
-    if user_id is not None:
-        event["userId"] = identifier(user_id)
-    if anonymous_id is not None:
-        event["anonymousId"] = identifier(anonymous_id)
-    if session_id is not None:
-        event["sessionId"] = identifier(session_id)
-    if group_id is not None:
-        event["groupId"] = identifier(group_id)
-    if previous_id is not None:
-        event["previousId"] = identifier(previous_id)
+    for member, value in (
+        ("userId", user_id),
+        ("anonymousId", anonymous_id),
+        ("sessionId", session_id),
+        ("groupId", group_id),
+        ("previousId", previous_id),
+    ):
+        if value is not None:
+            event[member] = identifier(value)
     if properties is not None:
         event["properties"] = checked_mapping(properties, "properties")
     if traits is not None:

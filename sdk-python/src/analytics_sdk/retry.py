@@ -95,33 +95,24 @@ def decide(
     *jitter*, in [0, 1), is drawn by the caller, *now* is for a Retry-After that is a date: so tests
     and vectors are exact.
     """
+    document = _object(answer.body)
     match answer.status:
-        case 202:
-            document = _object(answer.body)
-            # A captive portal or a proxy answers 2xx as well; only this is the collector's word.
-            if type(document.get("eventCount")) is int:
-                return Delivered(
-                    duplicates=_count(document.get("duplicates"), events),
-                    rejected=_verdicts(document.get("rejected"), events),
-                )
-            return _again("malformed_answer", answer, attempt, now, jitter)
+        # A captive portal or a proxy answers 2xx as well; only this is the collector's word.
+        case 202 if type(document.get("eventCount")) is int:
+            duplicates = _count(document.get("duplicates"), events)
+            return Delivered(duplicates, _verdicts(document.get("rejected"), events))
+        case 400 if rejected := _verdicts(document.get("rejected"), events):
+            return Reject(rejected)
         case 400:
-            document = _object(answer.body)
-            if rejected := _verdicts(document.get("rejected"), events):
-                return Reject(rejected)
             return _apart(document, events, "bad_request", "INVALID_REQUEST")
         case 413:
-            return _apart(_object(answer.body), events, "too_large", "BODY_TOO_LARGE")
+            return _apart(document, events, "too_large", "BODY_TOO_LARGE")
         case 401 | 403:
             return Again("auth_failed", AUTH_PROBE_INTERVAL_S)
-        case None:
-            return _again("no_answer", answer, attempt, now, jitter)
-        case 429:
-            return _again("rate_limited", answer, attempt, now, jitter)
-        case _:
-            # 408 and 5xx pass. So will the rest: 3xx, 404 or 415 come from a wrong address or
-            # something in between, not from these events, and no event is lost by waiting.
-            return _again("unavailable", answer, attempt, now, jitter)
+    # 408, 429 and 5xx pass. So will the rest: 3xx, 404 or 415 come from a wrong address or from
+    # something in between, not from these events, and no event is lost by waiting.
+    reason = {None: "no_answer", 202: "malformed_answer", 429: "rate_limited"}
+    return _again(reason.get(answer.status, "unavailable"), answer, attempt, now, jitter)
 
 
 def retry_after_s(header: str | None, now: datetime) -> float:

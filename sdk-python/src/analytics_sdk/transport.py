@@ -7,6 +7,7 @@ that takes longer than a small program runs.
 from __future__ import annotations
 
 # Else the first look-up of a host imports it, at a moment when a fork could cut that in two.
+import encodings.idna  # noqa: F401
 import time
 from collections.abc import Iterable
 from typing import Any

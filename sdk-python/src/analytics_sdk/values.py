@@ -168,7 +168,7 @@ class _Mender:
         return str(number) if number.bit_length() <= 4096 else hex(number)
 
 
-def _open(value: Any) -> tuple[Any, str | None]:
+def _open(value: Any) -> tuple[Any, str | None]:  # noqa: C901, PLR0911, PLR0912
     """
     Return what *value* holds, one level deep, and the word for it if that is a makeshift.
 

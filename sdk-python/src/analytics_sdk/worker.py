@@ -178,9 +178,9 @@ class Worker:
         """Deliver until closed and done, or out of time."""
         with unforkable:
             # Here and nowhere else: importing both takes longer than a small program runs.
-            import tenacity
+            import tenacity  # noqa: PLC0415
 
-            from analytics_sdk.transport import Transport
+            from analytics_sdk.transport import Transport  # noqa: PLC0415
 
             transport = Transport(
                 api_key=self._config.api_key,

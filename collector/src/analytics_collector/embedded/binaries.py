@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from analytics_collector.errors import CollectorError
+
 # The wheel carries an older server beside it, for upgrades; a plain `pginstall` is the last resort.
 _POSTGRES_FOLDERS = ("pginstall18", "pginstall")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(CollectorError):
     """The embedded servers cannot do what was asked; the message says what to change."""
 
 

