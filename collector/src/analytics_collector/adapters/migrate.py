@@ -52,9 +52,7 @@ def load_migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-async def migrate(
-    database_url: str, migrations: list[Migration] | None = None
-) -> list[Migration]:
+async def migrate(database_url: str, migrations: list[Migration] | None = None) -> list[Migration]:
     """Apply what is pending and return it; an empty list if the schema was up to date.
 
     Raises `ConfigurationError` if the database is newer than this version, or if a file that was

@@ -1,0 +1,1 @@
+"""Questions about stored events: what they mean, and how they are asked."""

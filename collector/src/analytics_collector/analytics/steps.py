@@ -57,9 +57,11 @@ class Mistakes:
         self._found: list[tuple[str, str]] = []
 
     def add(self, field: str, message: str) -> None:
+        """Note that *field* is wrong, and what to change."""
         self._found.append((field, message))
 
     def unknown_members(self, field: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        """Note each member of *given* that is not one of *known*."""
         for name in sorted(given.keys() - set(known)):
             self.add(
                 f"{field}{name[:MAX_NAME_CHARS]}", f"is not known; known are {', '.join(known)}"

@@ -52,9 +52,11 @@ class DataDir:
         self._lock_fd: int | None = None
 
     def log(self, name: str) -> Path:
+        """Return the log file of a child."""
         return self.path / "log" / f"{name}.log"
 
     def lock(self, name: str) -> Path:
+        """Return the lock file of a child."""
         return self.path / f"{name}.lock"
 
     def claim(self) -> None:
@@ -95,7 +97,7 @@ class DataDir:
     def _socket_folder(self) -> Path:
         inside = self.path / "run"
         name = f"analytics-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
-        choices = (inside, Path(tempfile.gettempdir(), name), Path("/tmp", name))
+        choices = (inside, Path(tempfile.gettempdir(), name), Path("/tmp", name))  # noqa: S108 - checked to be ours
         for folder in choices:
             longest = os.fsencode(folder / _LONGEST_SOCKET_NAME)
             # In the host of a DSN a comma begins another host, quoted or not.

@@ -46,6 +46,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
+        """Where it listens while it runs."""
         folder = quote(str(self._dir.sockets), safe="/")
         return f"postgresql://{_SUPERUSER}@/{_DATABASE}?host={folder}"
 

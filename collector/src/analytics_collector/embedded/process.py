@@ -84,10 +84,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
+        """The id of the process that was started last; None before."""
         return None if self._process is None else self._process.pid
 
     @property
     def is_running(self) -> bool:
+        """Whether that process has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -195,7 +197,7 @@ def _spawn(
                 # Ctrl-C goes to the whole foreground group; the order of the end is ours to keep.
                 start_new_session=True,
                 umask=spec.umask,
-                preexec_fn=tie,
+                preexec_fn=tie,  # noqa: PLW1509
                 user=user,
                 group=group,
                 extra_groups=None if user is None else [],

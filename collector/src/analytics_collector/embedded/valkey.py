@@ -35,6 +35,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
+        """Where it listens while it runs."""
         return f"unix://{quote(str(self._socket), safe='/')}"
 
     def child(self) -> ChildSpec:

@@ -1,0 +1,1 @@
+"""The door: from connections to the pipeline, and from refusals to answers."""

@@ -24,7 +24,6 @@ from analytics_collector.ingest.decode import check_content_type, is_gzip
 from analytics_collector.ingest.limit import Allowance
 from analytics_collector.model import Accepted, Rejection
 
-
 _Headers = list[tuple[bytes, bytes]]
 
 _ACCEPTED = metrics.ANSWERS.labels("202")

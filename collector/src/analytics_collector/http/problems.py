@@ -51,7 +51,8 @@ async def on_refusal(request: Request, exc: Exception) -> Response:
 
 def store_unavailable(exc: StoreUnavailable) -> Refusal:
     """Return the refusal that tells a client to send the same again later."""
-    return Refusal("STORE_UNAVAILABLE", headers={"Retry-After": str(exc.retry_after_s)})
+    headers = {"Retry-After": str(exc.retry_after_s)}
+    return Refusal("STORE_UNAVAILABLE", exc.advice, headers=headers)
 
 
 async def on_store_unavailable(request: Request, exc: Exception) -> Response:

@@ -109,9 +109,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self._disarm()
         self._deadline_phase = self._phase
         if self._phase is not _IDLE:
-            seconds = (
-                self.header_deadline_s if self._phase is _HEADERS else self.request_deadline_s
-            )
+            seconds = self.header_deadline_s if self._phase is _HEADERS else self.request_deadline_s
             self._deadline = self.loop.call_later(seconds, self._expire)
 
     def _disarm(self) -> None:

@@ -1,0 +1,1 @@
+"""The way of a batch; `pipeline` first."""

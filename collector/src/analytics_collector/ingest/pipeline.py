@@ -20,7 +20,6 @@ from analytics_collector.ingest.validate import validate
 from analytics_collector.ingest.write import GroupWriter, Stored
 from analytics_collector.model import Accepted, ApiKey, Rejection, ValidBatch
 
-
 _ACCEPTED = metrics.EVENTS.labels("accepted")
 _DUPLICATE = metrics.EVENTS.labels("duplicate")
 _REJECTED = metrics.EVENTS.labels("rejected")

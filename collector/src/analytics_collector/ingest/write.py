@@ -43,6 +43,10 @@ class _Waiting:
     refused: list[int] = field(default_factory=list)
 
 
+_Owner = tuple[_Waiting, int]
+"""Who sent a row: a request, and the row's position in it."""
+
+
 class GroupWriter:
     """Writes the rows of concurrent requests to a store, in the order in which they came."""
 
@@ -97,7 +101,7 @@ class GroupWriter:
         return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        owners, rows = _without_repeats(group)
+        owners, rows, repeats = _without_repeats(group)
         try:
             await self._append(owners, rows)
         except StoreUnavailable as exc:
@@ -111,10 +115,13 @@ class GroupWriter:
             for waiting in group:
                 _resolve(waiting, StoreUnavailable(type(exc).__name__))
         else:
+            for (waiting, position), (first, first_position) in repeats:
+                refused = first_position in first.refused
+                (waiting.refused if refused else waiting.duplicates).append(position)
             for waiting in group:
                 _resolve(waiting, None)
 
-    async def _append(self, owners: list[tuple[_Waiting, int]], rows: list[EventRow]) -> None:
+    async def _append(self, owners: list[_Owner], rows: list[EventRow]) -> None:
         """Commit *rows*; if the store refuses some, find them by halves and commit the others."""
         started = time.perf_counter()
         try:
@@ -142,24 +149,24 @@ class GroupWriter:
 
 def _without_repeats(
     group: list[_Waiting],
-) -> tuple[list[tuple[_Waiting, int]], list[EventRow]]:
-    """Return the rows of *group*, each with its owner, without ids that stand in it twice.
+) -> tuple[list[_Owner], list[EventRow], list[tuple[_Owner, _Owner]]]:
+    """Return the rows of *group* with their owners, each message id once, and what repeats them.
 
-    The first of them is written; the others are noted as duplicates.
+    A repeat stands beside the owner of the row that it repeats, the first: whether it is a
+    duplicate is known when that row is stored.
     """
-    owners: list[tuple[_Waiting, int]] = []
+    owners: dict[tuple[int, str], _Owner] = {}
     rows: list[EventRow] = []
-    seen: set[tuple[int, str]] = set()
+    repeats: list[tuple[_Owner, _Owner]] = []
     for waiting in group:
         for position, row in enumerate(waiting.rows):
             identity = (row.project_id, row.message_id)
-            if identity in seen:
-                waiting.duplicates.append(position)
+            if identity in owners:
+                repeats.append(((waiting, position), owners[identity]))
                 continue
-            seen.add(identity)
-            owners.append((waiting, position))
+            owners[identity] = (waiting, position)
             rows.append(row)
-    return owners, rows
+    return list(owners.values()), rows, repeats
 
 
 def _resolve(waiting: _Waiting, error: StoreUnavailable | None) -> None:

@@ -29,9 +29,7 @@ class PostgresKeyStore:
             row = await self._pool.fetchrow(_SQL["find_key"], digest)
         if row is None:
             return None
-        return ApiKey(
-            row["key_id"], row["project_id"], frozenset(row["scopes"]), row["expires_at"]
-        )
+        return ApiKey(row["key_id"], row["project_id"], frozenset(row["scopes"]), row["expires_at"])
 
 
 class ProjectAdmin:

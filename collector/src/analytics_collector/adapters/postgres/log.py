@@ -32,9 +32,7 @@ class CommitLog:
         rows = await self._connection.fetch(
             _SQL["commits_after"], cursor.xid, cursor.commit_id, limit
         )
-        return [
-            Entry(Cursor(row["xid"], row["commit_id"]), row["events"] or "[]") for row in rows
-        ]
+        return [Entry(Cursor(row["xid"], row["commit_id"]), row["events"] or "[]") for row in rows]
 
     async def slowest_cursor(self) -> Cursor:
         """Return how far the slowest of our consumers has come."""
@@ -64,9 +62,7 @@ class CommitLog:
             columns = [list(column) for column in zip(*counts, strict=True)]
             await self._connection.execute(_SQL["add_daily_counts"], *columns)
             last = fresh[-1].cursor
-            await self._connection.execute(
-                _SQL["move_cursor"], consumer, last.xid, last.commit_id
-            )
+            await self._connection.execute(_SQL["move_cursor"], consumer, last.xid, last.commit_id)
         return len(fresh)
 
 
@@ -83,5 +79,3 @@ async def open_log(database_url: str, timeout_s: float) -> AsyncIterator[CommitL
         yield CommitLog(connection)
     finally:
         connection.terminate()
-
-

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+from asyncpg.pool import PoolConnectionProxy
 
 from analytics_collector.adapters.postgres.funnel_sql import FunnelSql, funnel_sql
 from analytics_collector.adapters.postgres.pool import store_guard
@@ -104,6 +105,7 @@ class PostgresReader:
                     "This project has a workflow of that name; choose another, or delete it first.",
                     details={"field": "name"},
                 ) from exc
+        assert row is not None  # it was inserted
         return _workflow(row)
 
     async def list_workflows(self, project_id: int) -> list[Workflow]:
@@ -127,7 +129,7 @@ class PostgresReader:
         return found is not None
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+    async def _snapshot(self) -> AsyncIterator[PoolConnectionProxy]:
         """Lend a connection whose statements all see the same events, within the time allowed."""
         async with store_guard():
             try:
@@ -142,12 +144,14 @@ class PostgresReader:
                     yield connection
             except (TimeoutError, asyncpg.QueryCanceledError) as exc:
                 raise StoreUnavailable(
-                    f"the question took over {self._timeout_s:g} s; ask about a shorter range"
+                    "question timed out",
+                    advice=f"The question took over {self._timeout_s:g} s; "
+                    "ask about a shorter range.",
                 ) from exc
 
 
 async def _tied_persons(
-    connection: asyncpg.Connection, sql: FunnelSql, timeout_s: float
+    connection: PoolConnectionProxy, sql: FunnelSql, timeout_s: float
 ) -> AsyncIterator[list[Moment]]:
     """Yield the moments of one person after the other, in order of time."""
     assert sql.ties

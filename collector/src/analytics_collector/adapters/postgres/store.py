@@ -58,8 +58,7 @@ class PostgresEventStore:
             try:
                 if identifies:
                     return await self._store_and_merge(columns)
-                row = await self._pool.fetchrow(_SQL["store_events"], *columns)
-                return row["commit_id"], row["event_count"]
+                return _outcome(await self._pool.fetchrow(_SQL["store_events"], *columns))
             except asyncpg.DeadlockDetectedError:
                 if attempt == _DEADLOCK_ATTEMPTS:
                     raise
@@ -67,9 +66,14 @@ class PostgresEventStore:
 
     async def _store_and_merge(self, columns: list[Any]) -> tuple[int, int]:
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_SQL["store_events"], *columns)
-            await connection.execute(_SQL["merge_traits"], row["commit_id"])
-        return row["commit_id"], row["event_count"]
+            outcome = _outcome(await connection.fetchrow(_SQL["store_events"], *columns))
+            await connection.execute(_SQL["merge_traits"], outcome[0])
+        return outcome
+
+
+def _outcome(row: asyncpg.Record | None) -> tuple[int, int]:
+    assert row is not None  # the statement returns one row, always
+    return row["commit_id"], row["event_count"]
 
 
 def _sparse(column: tuple[Any, ...]) -> tuple[Any, ...] | None:

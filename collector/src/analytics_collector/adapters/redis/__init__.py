@@ -1,0 +1,1 @@
+"""Redis: the fast copy of the log, for those who follow it."""

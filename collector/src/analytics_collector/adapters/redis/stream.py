@@ -10,7 +10,6 @@ from redis.exceptions import ResponseError
 from analytics_collector.adapters.redis.names import STREAM, STREAM_TAIL
 from analytics_collector.model import Cursor, Entry
 
-
 # A Redis that was flushed, restored or restarted with a shorter log has another tail, or no
 # stream at all. To see that in the very call that appends leaves no gap for it to happen in.
 _APPEND = """
@@ -33,10 +32,10 @@ class EventStream:
 
     async def tail(self) -> Cursor | None:
         """Return the cursor of the last entry; None if the stream has lost its memory."""
-        tail: str | None = await self._redis.get(STREAM_TAIL)
+        tail = await self._redis.get(STREAM_TAIL)
         if tail is None or not await self._redis.exists(STREAM):
             return None
-        return Cursor.parse(tail)
+        return Cursor.parse(str(tail))
 
     async def clear(self) -> None:
         """Forget what is left of a stream that is not whole."""
