@@ -27,11 +27,12 @@ from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.embedded import embedded_servers
 
-_SECRET = "a secret of the benchmark"
+COLLECTOR = ["-P", "-m", "analytics_collector", "serve"]
+SECRET = "a secret of the benchmark"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -39,7 +40,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _server(argv: list[str], env: dict[str, str], port: int) -> Iterator[int]:
+def server(argv: list[str], env: dict[str, str], port: int) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, *argv], env={**os.environ, **env})
     try:
         _wait_for(port, process)
@@ -66,10 +67,21 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-async def _prepare(database_url: str) -> str:
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    """Return the settings of a server on these databases, without a limit to speak of."""
+    return {
+        "ANALYTICS_DATABASE_URL": database_url,
+        "ANALYTICS_REDIS_URL": redis_url,
+        "ANALYTICS_SECRET": SECRET,
+        "ANALYTICS_RATE_LIMIT_PER_MINUTE": "100000000",
+        "ANALYTICS_LOG_LEVEL": "WARNING",
+    }
+
+
+async def prepare(database_url: str) -> str:
     await migrate(database_url)
     connection = await asyncpg.connect(database_url)
-    admin = ProjectAdmin(connection, _SECRET)
+    admin = ProjectAdmin(connection, SECRET)
     await admin.ensure_project("bench")
     key = await admin.create_key("bench", ["ingest"])
     await connection.close()
@@ -77,7 +89,7 @@ async def _prepare(database_url: str) -> str:
     return text
 
 
-async def _count(database_url: str) -> int:
+async def count_and_clear(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     count: int = await connection.fetchval("select count(*) from events")
     await connection.execute("truncate events, commits")
@@ -95,13 +107,13 @@ def _round(
 ) -> float:
     prepared = load.bodies(arguments.events // arguments.batch, arguments.batch)
     warm_up = load.bodies(200, arguments.batch)
-    with _server(argv, env, port) as pid:
+    with server(argv, env, port) as pid:
         load.run("127.0.0.1", port, key, warm_up, arguments.connections)
         cpu_before_s = _cpu_s(pid)
         result = load.run("127.0.0.1", port, key, prepared, arguments.connections)
         cpu_s = _cpu_s(pid) - cpu_before_s
     events = len(prepared) * arguments.batch
-    stored = asyncio.run(_count(env["ANALYTICS_DATABASE_URL"]))
+    stored = asyncio.run(count_and_clear(env["ANALYTICS_DATABASE_URL"]))
     if result.refused or stored != events + len(warm_up) * arguments.batch:
         raise SystemExit(f"{name}: {result.refused} answers were not 202, {stored} events stored")
     rate = events / result.seconds
@@ -125,11 +137,11 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         embedded_servers(Path(folder) / "data") as (database_url, redis_url),
     ):
-        key = asyncio.run(_prepare(database_url))
+        key = asyncio.run(prepare(database_url))
         env = {
             "ANALYTICS_DATABASE_URL": database_url,
             "ANALYTICS_REDIS_URL": redis_url,
-            "ANALYTICS_SECRET": _SECRET,
+            "ANALYTICS_SECRET": SECRET,
             "ANALYTICS_RATE_LIMIT_PER_MINUTE": "100000000",
             "ANALYTICS_LOG_LEVEL": "WARNING",
         }
@@ -138,11 +150,11 @@ def main() -> None:
         print(f"batches of {arguments.batch}, {arguments.connections} connections")
         for _ in range(arguments.rounds):
             for name, seen in rates.items():
-                port = _free_port()
+                port = free_port()
                 argv = (
                     [str(here / "yardstick.py"), str(port)]
                     if name == "yardstick"
-                    else ["-P", "-m", "analytics_collector", "serve", "--port", str(port)]
+                    else [*COLLECTOR, "--port", str(port)]
                 )
                 seen.append(_round(name, argv, env, port, key, arguments))
         ratio = median(rates["collector"]) / median(rates["yardstick"])
