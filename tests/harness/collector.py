@@ -13,9 +13,11 @@ from typing import Any
 
 from typing import Self
 
+from analytics_collector.embedded.directory import DataDir
+from analytics_collector.embedded.postgres import EmbeddedPostgres
 from harness.client import NO_ANSWER, Sender
 from harness.database import SECRET, Database
-from harness.processes import Program, offspring
+from harness.processes import Program, mentioning, offspring
 from harness.waiting import PATIENCE_S, wait_for
 
 COMMAND = (sys.executable, "-m", "analytics_collector")
@@ -140,6 +142,15 @@ class Up(Program):
             if part_of_command in command:
                 return pid
         return None
+
+    @property
+    def database(self) -> Database:
+        """Its database, for a look past the API."""
+        return Database(EmbeddedPostgres(self.data_dir).dsn)
+
+    def left_behind(self) -> dict[int, str]:
+        """Return every process that has to do with its directory, by pid."""
+        return mentioning(str(self.data_dir), str(DataDir(self.data_dir).sockets))
 
     def end(self) -> None:
         """Stop it in order, so that its servers go with it at once."""

@@ -137,6 +137,21 @@ def offspring(pid: int) -> dict[int, str]:
     return found
 
 
+def mentioning(*texts: str) -> dict[int, str]:
+    """Return the living processes in whose command line or environment one of *texts* stands."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            content = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:  # gone, or a stranger's
+            continue
+        if any(text.encode() in content for text in texts) and is_alive(int(entry.name)):
+            found[int(entry.name)] = _command_line(int(entry.name))
+    return found
+
+
 def peak_rss_bytes(pid: int) -> int:
     """Return the most memory that a process has had so far."""
     status = Path(f"/proc/{pid}/status").read_text()

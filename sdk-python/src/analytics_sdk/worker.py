@@ -7,12 +7,12 @@ afresh with new ones, and leaves the events that waited to its parent.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import deque
 from contextlib import suppress
 from datetime import datetime, timezone
 from math import inf
+from os import getpid
 from queue import Empty, SimpleQueue
 from random import SystemRandom
 from time import monotonic
@@ -59,7 +59,7 @@ class Worker:
 
     def start_afresh(self) -> None:
         """Forget the thread, the locks and the events of the parent process, touching none."""
-        self._pid = os.getpid()
+        self._pid = getpid()
         self.counters = Counters()
         self.buffer = Buffer(self.counters, max_events=self._config.max_queue_size)
         self._lock = self.counters.lock
@@ -76,7 +76,7 @@ class Worker:
 
     def check_process(self) -> None:
         """Start afresh in a child that was forked behind Python's back, as uWSGI does."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             self.start_afresh()
 
     def put(self, event: bytes) -> str | None:
