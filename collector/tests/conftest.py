@@ -76,7 +76,7 @@ class Project:
         self._store = store
 
     async def add(self, *events: dict[str, Any]) -> None:
-        """Store *events* in the form of the vectors (analytics.md F); an id twice is one event."""
+        """Store *events* in the form of the vectors; an id twice is one event."""
         new = {event.get("id", str(n)): event for n, event in reversed([*enumerate(events)])}
         await self._store.append([self._row(key, event) for key, event in [*new.items()][::-1]])
 

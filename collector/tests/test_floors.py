@@ -14,7 +14,7 @@ PACKAGE = "analytics_collector"
 ROOT = Path(analytics_collector.__file__).parent
 
 FLOORS = [  # ground floor first
-    {"", "errors", "version", "_limits", "metrics", "logs"},  # "" is the package itself
+    {"errors", "version", "_limits", "metrics", "logs"},
     {"settings", "model"},
     {"interfaces"},
     {"ingest.decode", "ingest.limit", "analytics.steps", "keys"}
@@ -46,9 +46,9 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
     name: 1 + number / 10 for number, floor in enumerate(EMBEDDED) for name in floor
 }
 MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")
-    if path.stat().st_size  # empty __init__.py files hold no imports
+    if path.name != "__init__.py" or "import" in path.read_text(encoding="utf-8")
 }
 
 

@@ -76,6 +76,7 @@ def test_bad_requests_leave_no_memory_behind(collector: Collector) -> None:
 
         assert peaks[2] - peaks[0] < MAX_GROWTH_BYTES, peaks
         assert target.takes_events()
+        assert serve.faults == []
 
 
 def _mistakes(case: Case, answer: RawAnswer) -> list[str]:

@@ -46,7 +46,9 @@ def test_whatever_comes_is_stored_or_refused_and_the_numbers_add_up(collector: C
                 fresh += answer.json["eventCount"] - answer.json["duplicates"]
             if number in (REQUESTS // 3, REQUESTS - 1):
                 peaks.append(peak_rss_bytes(serve.pid))
+        faults = serve.faults
 
+    assert faults == []
     assert database.event_count() - stored_before == fresh, f"seed {SEED}"
     assert statuses[202] > REQUESTS // 20, statuses  # it was no waste of time
     assert statuses[400] > REQUESTS // 20, statuses

@@ -73,6 +73,11 @@ class Serve(Program):
         assert self.port, "it has not listened yet"
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def faults(self) -> list[str]:
+        """What this run has logged that no outside trouble explains: errors, and no JSON at all."""
+        return [line for line in self.log.splitlines() if not _is_harmless(line)]
+
     def wait_ready(self) -> None:
         """Wait until it takes events."""
         if not self.port:
@@ -91,6 +96,13 @@ class Serve(Program):
     def _is_ready(self) -> bool:
         assert self.is_running, self.log
         return answers(self.url, "/readyz")
+
+
+def _is_harmless(line: str) -> bool:
+    try:
+        return json.loads(line)["level"] in ("debug", "info", "warning")
+    except ValueError:
+        return False
 
 
 class Up(Program):

@@ -14,8 +14,9 @@ from typing import Any
 import asyncpg
 import click
 import uvloop
+from prometheus_client import start_http_server
 
-from analytics_collector import logs
+from analytics_collector import logs, metrics
 from analytics_collector.adapters.migrate import migrate as migrate_database
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.errors import CollectorError
@@ -30,7 +31,7 @@ from analytics_collector.up import (
     supervisor,
 )
 from analytics_collector.version import __version__
-from analytics_collector.worker.run import run_worker
+from analytics_collector.worker.run import run_until_stopped
 
 _data_dir = click.option(
     "--data-dir",
@@ -118,12 +119,15 @@ def serve(host: str | None, port: int | None, migrate_first: bool) -> None:
 
 
 @main.command()
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics there.")
 @told
-def worker() -> None:
+def worker(metrics_port: int | None) -> None:
     """Publish commits to Redis and run the consumers, on the databases of the environment."""
     settings = read_settings()
     logs.configure(settings.log_level)
-    _run_on_uvloop(run_worker(settings))
+    if metrics_port is not None:
+        start_http_server(metrics_port, settings.host, metrics.REGISTRY)
+    _run_on_uvloop(run_until_stopped(settings))
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -22,10 +23,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        known = _STANDARD | line.keys()
+        line.update({key: value for key, value in vars(record).items() if key not in known})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=repr).decode()
+        try:
+            return orjson.dumps(line, default=repr).decode()
+        except TypeError:  # a lone surrogate, a huge integer, a circle
+            facts = {k: v if isinstance(v, str) else repr(v) for k, v in line.items()}
+            return json.dumps(facts)
 
 
 def configure(level: str) -> None:

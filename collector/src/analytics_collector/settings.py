@@ -6,6 +6,7 @@ platforms name them. All mistakes are reported at once.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -48,7 +49,7 @@ _PLAIN_NAMES = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 def _positive(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         number = convert(text)
-        if number <= 0:
+        if not 0 < number < math.inf:
             raise ValueError("must be greater than 0")
         return number
 

@@ -116,7 +116,7 @@ def test_events_of_another_project_are_not_counted(new_project, run):
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_property_of_any_name_is_found_and_changes_nothing_else(name, project, run):
-    """SEC-15: what a request says is a parameter, in whatever it is written."""
+    """What a request says is a parameter, in whatever it is written."""
     run(project.add(event("a", **{name: name}), event("a", "u2", **{name: "other"})))
     itself = [{"property": name, "op": "eq", "value": name}]
     others = [{"property": name, "op": "neq", "value": name}]
@@ -130,7 +130,7 @@ def test_a_property_of_any_name_is_found_and_changes_nothing_else(name, project,
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_an_event_of_any_name_is_found(name, project, run):
-    """SEC-15 for the names of events."""
+    """The same for the names of events."""
     run(project.add(event(name), event(name, at="10:00:01"), event("a", "u2")))
 
     assert run(project.counts(steps=[name, name])) == [1, 1]

@@ -35,7 +35,7 @@ def satisfies(step: dict[str, Any], name: str, x: int) -> bool:
 
 
 def depth_by_enumeration(steps, events, window_s) -> int:
-    """Try every sequence of distinct events; nothing clever, straight from analytics.md B.1."""
+    """Try every sequence of distinct events; nothing clever, straight from docs/analyses.md."""
 
     def longest(k: int, used: tuple[int, ...]) -> int:
         if k == len(steps):

@@ -1,6 +1,6 @@
 """How many persons come from step to step, in order, within a window of time.
 
-Ordered, `entry=best`, `count=unique`, `conversion_until=window` of analytics.md B.1. For one
+Ordered, `entry=best`, `count=unique`, `conversion_until=window` of docs/analyses.md. For one
 person an attempt of depth k is a sequence of k distinct events, the i-th of step i, with times
 that never decrease; the first lies in the range, the last at most the window after the first
 (inclusive). The depth of a person is the greatest over all attempts. Events of the same
@@ -77,7 +77,7 @@ def results(steps: tuple[Step, ...], counts: list[int]) -> dict[str, Any]:
     """Return the members of the answer that follow from *counts*, the persons at each step.
 
     Percentages are whole numbers, halves rounded up, 0 when nobody could convert; the member
-    named `...Exact` beside each is the ratio, null when nobody could (analytics.md B.0.10).
+    named `...Exact` beside each is the ratio, null when nobody could (docs/analyses.md).
     """
     described = []
     for k, (step, count) in enumerate(zip(steps, counts, strict=True)):

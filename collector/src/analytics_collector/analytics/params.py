@@ -192,7 +192,7 @@ def _read_range(
 def _read_instant(
     value: Any, field: str, timezone: ZoneInfo, mistakes: Mistakes
 ) -> datetime | None:
-    """Return *value* as UTC; a date is the start of that local day (analytics.md B.0.4, B.0.5)."""
+    """Return *value* as UTC; a date is the start of that local day (docs/analyses.md)."""
     if value is None:
         return None
     try:

@@ -174,7 +174,7 @@ def _read_number(value: Any, field: str, mistakes: Mistakes) -> Decimal:
 def canonical_text(value: Any) -> str | None:
     """Return *value* as the text by which equality compares, None if it has none.
 
-    1, 1.0 and "1" are the same, and so are true and "true" (analytics.md B.0.8).
+    1, 1.0 and "1" are the same, and so are true and "true" (docs/analyses.md).
     """
     if isinstance(value, str):
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +26,19 @@ _STANDBY_S = 1.0
 Job = Callable[[CommitLog], Awaitable[None]]
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_until_stopped(settings: Settings) -> None:
+    """Run all jobs until SIGTERM or SIGINT."""
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    try:
+        await run_jobs(settings)
+    except asyncio.CancelledError:
+        logger.info("Stopped")
+
+
+async def run_jobs(settings: Settings) -> None:
     """Run all jobs until cancelled."""
     redis = connect(settings.redis_url)
     consumer = f"{socket.gethostname()}-{os.getpid()}"

@@ -1,0 +1,278 @@
+"""API keys: what one looks like, what is kept of it, and how long a revoked one lives on."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import hmac
+import re
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import analytics_collector
+from analytics_collector.errors import StoreUnavailable
+from analytics_collector.keys import CACHE_S, Keys, digest, generate_key, is_well_formed
+from analytics_collector.model import ApiKey
+
+SOURCE = Path(analytics_collector.__file__).parent
+SECRET = "a secret of the server"
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Store:
+    """A key store in memory that counts how often it is asked."""
+
+    def __init__(self, *keys: str, expires_at: datetime | None = None) -> None:
+        self.keys = {
+            digest(SECRET, key.encode()): ApiKey(n, 1, frozenset({"ingest"}), expires_at)
+            for n, key in enumerate(keys)
+        }
+        self.asked: list[bytes] = []
+        self.fault: Exception | None = None
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        self.asked.append(digest)
+        if self.fault is not None:
+            raise self.fault
+        return self.keys.get(digest)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_has_the_form_that_secret_scanners_know():
+    """`ak_live_`, 43 characters of chance, 6 of CRC-32; anybody can check it without us (SEC-09)."""
+    for _ in range(200):
+        key = generate_key()
+
+        assert re.fullmatch(r"ak_live_[0-9A-Za-z]{49}", key)
+        checksum = 0
+        for character in key[-6:]:
+            checksum = checksum * 62 + ALPHABET.index(character)
+        assert checksum == zlib.crc32(key[:-6].encode())
+        assert is_well_formed(key.encode())
+
+
+def test_no_two_keys_are_alike_in_any_part():
+    """Chance reaches from the first character of the secret part to the last."""
+    keys = [generate_key() for _ in range(300)]
+
+    assert len(set(keys)) == len(keys)
+    for place in range(9, 51):
+        assert len({key[place] for key in keys}) > 40
+
+
+def test_a_mistyped_key_is_refused_without_asking_the_store():
+    """One wrong or two swapped characters cost no query (SEC-09)."""
+    key = generate_key()
+    store = Store(key)
+    keys = Keys(store, SECRET)
+    wrong = [
+        (key[:place] + other + key[place + 1 :]).encode()
+        for place in range(len(key))
+        for other in "0aZ_"
+        if key[place] != other
+    ]
+    wrong += [
+        (key[:n] + key[n + 1] + key[n] + key[n + 2 :]).encode()
+        for n in range(len(key) - 1)
+        if key[n] != key[n + 1]
+    ]
+
+    assert {asyncio.run(keys.find(attempt)) for attempt in wrong} == {None}
+    assert store.asked == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda key: b"",
+        lambda key: b" ",
+        lambda key: key[:-1],
+        lambda key: key[1:],
+        lambda key: key + b"0",
+        lambda key: b" " + key,
+        lambda key: key.upper(),
+        lambda key: key.lower(),
+        lambda key: key.replace(b"ak_live_", b"ak_test_"),
+        lambda key: key[:-1] + "é".encode("latin-1"),
+        lambda key: b"ak_live_" + b"\xff" * 49,
+        lambda key: b"' or '1'='1' --",
+        lambda key: b"ak_live_' or digest is not null or '1'='1000000000000000",
+        lambda key: b"\0" * 57,
+        lambda key: b"k" * 60 * 1024,
+        lambda key: generate_key().encode(),
+    ],
+    ids=["empty", "blank", "prefix", "suffix", "longer", "blank before", "upper", "lower", "test"]
+    + ["non-ascii", "bytes", "sql", "sql of the length", "nul", "60 KB", "unknown"],
+)
+def test_what_is_no_key_finds_nothing_and_raises_nothing(attempt):
+    """Anything may stand in a header; the answer is None and never a fault (SEC-01)."""
+    key = generate_key()
+
+    found = asyncio.run(Keys(Store(key), SECRET).find(attempt(key.encode())))
+
+    assert found is None
+
+
+def test_a_known_key_is_found():
+    """The owner of a key gets its project and scopes."""
+    key = generate_key()
+    store = Store(key)
+
+    found = asyncio.run(Keys(store, SECRET).find(key.encode()))
+
+    assert found is not None
+    assert found.scopes == {"ingest"}
+
+
+def test_the_store_sees_a_mac_and_not_the_key():
+    """Who reads the database learns no key, nor can it be guessed without the secret (SEC-05)."""
+    key = generate_key()
+    store = Store(key)
+
+    asyncio.run(Keys(store, SECRET).find(key.encode()))
+
+    expected = hmac.new(SECRET.encode(), key.encode(), hashlib.sha256).digest()
+    assert store.asked == [expected]
+
+
+def test_a_key_of_another_servers_secret_is_unknown():
+    """A stolen table of digests is of no use with another secret."""
+    key = generate_key()
+
+    assert asyncio.run(Keys(Store(key), "another secret").find(key.encode())) is None
+
+
+def test_a_key_is_looked_up_once_in_a_while():
+    """Requests with one key cost one query every few seconds, not one each; so do unknown ones."""
+    known, unknown = generate_key(), generate_key()
+    store, clock = Store(known), Clock()
+    keys = Keys(store, SECRET, clock)
+
+    async def scenario() -> None:
+        for _ in range(10):
+            await keys.find(known.encode())
+            await keys.find(unknown.encode())
+
+    asyncio.run(scenario())
+
+    assert len(store.asked) == 2
+
+
+def test_a_revoked_key_is_refused_within_five_seconds():
+    """However busy the key is, its memory ends after `CACHE_S` (SEC-04)."""
+    key = generate_key()
+    store, clock = Store(key), Clock()
+    keys = Keys(store, SECRET, clock)
+
+    async def scenario() -> list[bool]:
+        answers = [await keys.find(key.encode()) is not None]
+        store.keys.clear()
+        for _ in range(5):
+            clock.now += CACHE_S / 4
+            answers.append(await keys.find(key.encode()) is not None)
+        return answers
+
+    assert CACHE_S < 5
+    assert asyncio.run(scenario()) == [True, True, True, True, False, False]
+
+
+def test_a_new_key_works_within_five_seconds_of_a_failed_try():
+    """That a key was unknown is not remembered for longer than that one was known."""
+    key = generate_key()
+    store, clock = Store(), Clock()
+    keys = Keys(store, SECRET, clock)
+
+    async def scenario() -> ApiKey | None:
+        assert await keys.find(key.encode()) is None
+        store.keys = Store(key).keys
+        clock.now += CACHE_S
+        return await keys.find(key.encode())
+
+    assert asyncio.run(scenario()) is not None
+
+
+def test_a_key_that_expires_is_refused_at_that_moment():
+    """The date on a key holds to the second, remembered or not."""
+    key = generate_key()
+    past = datetime.now(UTC) - timedelta(milliseconds=1)
+    future = datetime.now(UTC) + timedelta(hours=1)
+
+    assert asyncio.run(Keys(Store(key, expires_at=past), SECRET).find(key.encode())) is None
+    assert asyncio.run(Keys(Store(key, expires_at=future), SECRET).find(key.encode())) is not None
+
+
+def test_a_store_that_does_not_answer_is_not_an_unknown_key():
+    """While Postgres is away a good key is told 503, not 401, and works right after."""
+    key = generate_key()
+    store = Store(key)
+    keys = Keys(store, SECRET)
+
+    async def scenario() -> ApiKey | None:
+        store.fault = StoreUnavailable("away")
+        with pytest.raises(StoreUnavailable):
+            await keys.find(key.encode())
+        store.fault = None
+        return await keys.find(key.encode())
+
+    assert asyncio.run(scenario()) is not None
+
+
+def test_a_flood_of_unknown_keys_fills_no_memory():
+    """Whoever invents keys by the ten thousand costs a bounded memory (RES-13)."""
+    keys = Keys(Store(), SECRET)
+    largest = 0
+
+    async def flood() -> None:
+        nonlocal largest
+        for _ in range(12_000):
+            await keys.find(generate_key().encode())
+            largest = max(largest, len(keys._cache))  # nothing public tells its size
+
+    asyncio.run(flood())
+
+    assert 1_000 < largest <= 10_000
+
+
+KEY_MATERIAL = {"key", "value", "digest", "key_digest", "secret", "checksum", "body", "_secret"}
+
+
+@pytest.mark.parametrize("module", ["keys.py", "http/auth.py", "adapters/postgres/keys.py"])
+def test_secrets_are_never_compared_with_an_operator(module):
+    """`==` and `in` stop at the first difference, and the time tells where that was (SEC-06)."""
+    tree = ast.parse((SOURCE / module).read_text(encoding="utf-8"))
+    compared = [
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        and any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops)
+        for operand in (node.left, *node.comparators)
+        if (name := getattr(operand, "id", getattr(operand, "attr", None))) in KEY_MATERIAL
+    ]
+
+    assert compared == []
+
+
+def test_no_module_uses_the_predictable_random_numbers():
+    """Keys and ids come from the operating system's generator, never from `random` (SEC-06)."""
+    users = [
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module == "random")
+    ]
+
+    assert users == []

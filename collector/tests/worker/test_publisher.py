@@ -1,0 +1,140 @@
+"""From the log in Postgres to the stream in Redis: everything, in order, whatever is lost there."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from analytics_collector.adapters.redis.names import STREAM
+
+
+def test_commits_are_published_in_order_with_all_their_events(plant, new_event, run):
+    """One entry a commit, its events in the order in which they were stored."""
+
+    async def scenario() -> None:
+        for commit in range(40):
+            await plant.commit(*(new_event(f"{commit}-{n}") for n in range(3)))
+        async with plant.log() as log:
+            await plant.publish_all(plant.publisher(log))
+
+        commits = await plant.pool.fetch("select commit_id from commits order by commit_id")
+        assert await plant.streamed() == [str(record["commit_id"]) for record in commits]
+        _, fields = (await plant.redis.xrange(STREAM, count=1))[0]
+        places = [fields["events"].index(f'"0-{n}"') for n in range(3)]
+        assert places == sorted(places)
+
+    run(scenario())
+
+
+def test_a_transaction_that_began_early_and_commits_late_is_not_skipped(plant, new_event, run):
+    """Nothing is published past a commit that can still come before it (RD-04)."""
+
+    async def scenario() -> None:
+        slow = await asyncpg.connect(plant.settings.database_url)
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            await plant.commit(new_event("before"))
+            await plant.publish_all(publisher)
+            transaction = slow.transaction()
+            await transaction.start()
+            await plant.commit(new_event("slow"), on=slow)  # has its ids, is not visible
+            await plant.commit(new_event("fast"))
+            await plant.publish_all(publisher)
+
+            assert len(await plant.streamed()) == 1
+
+            await transaction.commit()
+            await plant.publish_all(publisher)
+
+        await slow.close()
+        entries = [fields["events"] for _, fields in await plant.redis.xrange(STREAM)]
+        assert ['"slow"' in text for text in entries] == [False, True, False]
+        assert '"fast"' in entries[2]
+
+    run(scenario())
+
+
+def test_a_commit_with_a_low_id_in_a_late_transaction_is_not_skipped(plant, new_event, run):
+    """The id of a commit says nothing of its place in the log; the transaction does (RD-04)."""
+
+    async def scenario() -> None:
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            low = await plant.pool.fetchval("select nextval('commit_ids')")
+            await plant.commit(new_event())
+            await plant.publish_all(publisher)
+            await plant.pool.execute(
+                "insert into commits (commit_id, xid, event_count) values ($1, pg_current_xact_id(), 0)",
+                low,
+            )
+            await plant.publish_all(publisher)
+
+        assert await plant.streamed() == [str(low + 1), str(low)]
+
+    run(scenario())
+
+
+def test_a_flushed_stream_is_filled_again_without_a_new_commit(plant, run):
+    """What a consumer has not had yet comes back, even if nothing else happens (RD-01)."""
+
+    async def scenario() -> None:
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            for _ in range(3):
+                await plant.commit()
+            await plant.publish_all(publisher)
+            before = await plant.streamed()
+            await plant.redis.flushall()
+            await plant.publish_all(publisher)
+
+            assert await plant.streamed() == before
+            assert len(before) == 3
+
+    run(scenario())
+
+
+def test_a_stream_deleted_alone_is_filled_again(plant, run):
+    """A stream without entries whose tail says otherwise is not taken for whole."""
+
+    async def scenario() -> None:
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            for _ in range(3):
+                await plant.commit()
+            await plant.publish_all(publisher)
+            await plant.redis.delete(STREAM)
+            await plant.commit()
+            await plant.publish_all(publisher)
+
+            assert len(await plant.streamed()) == 4
+
+    run(scenario())
+
+
+def test_a_publisher_goes_on_where_the_last_one_ended(plant, run):
+    """A restart neither repeats nor skips an entry."""
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await plant.commit()
+            async with plant.log() as log:
+                await plant.publish_all(plant.publisher(log))
+
+        assert len(await plant.streamed()) == 3
+
+    run(scenario())
+
+
+def test_a_publisher_that_was_overtaken_appends_nothing_twice(plant, run):
+    """Two that both believe to be the only one still make one stream."""
+
+    async def scenario() -> None:
+        async with plant.log() as log, plant.log() as other_log:
+            first, second = plant.publisher(log), plant.publisher(other_log)
+            for n in range(6):
+                await plant.commit()
+                await plant.publish_all((first, second)[n % 2])
+
+        streamed = await plant.streamed()
+        assert len(streamed) == len(set(streamed)) == 6
+
+    run(scenario())

@@ -1,0 +1,47 @@
+"""Servers that may be harmed, and a collector on them; each test gets them whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.collector import Collector
+from harness.database import Database
+from harness.servers import OwnServers, own_servers, valkey_command
+
+
+@pytest.fixture(scope="session")
+def _servers_to_harm() -> Iterator[OwnServers]:
+    with own_servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def victims(_servers_to_harm: OwnServers) -> OwnServers:
+    """A Postgres and a Valkey for this test to harm, whole and with an empty stream."""
+    _servers_to_harm.start()
+    valkey_command(_servers_to_harm.valkey.url, "FLUSHALL")
+    return _servers_to_harm
+
+
+@pytest.fixture
+def collector(victims: OwnServers, tmp_path: Path) -> Collector:
+    """A collector on these servers, not started, with a database of its own."""
+    return Collector(Database.create(victims.postgres.url), victims.valkey.url, tmp_path)
+
+
+@pytest.fixture
+def chaos_s() -> float:
+    """How long to make trouble: CHAOS_SECONDS, 8 unless set; 20 and more show more."""
+    return float(os.environ.get("CHAOS_SECONDS", "8"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """What the trouble depends on: CHAOS_SEED, 1 unless set. Printed, to be seen after a failure."""
+    seed = int(os.environ.get("CHAOS_SEED", "1"))
+    print(f"CHAOS_SEED={seed}")
+    return seed

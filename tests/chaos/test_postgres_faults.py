@@ -1,0 +1,270 @@
+"""Postgres hangs, refuses, is full, read-only or gone: 503 in time, and back by itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from signal import SIGCONT, SIGKILL, SIGQUIT, SIGSTOP
+
+import asyncpg
+import pytest
+
+from harness.checker import check
+from harness.client import Answer, Load, Mint, Sender
+from harness.collector import Collector, Serve
+from harness.database import Database
+from harness.servers import OwnServers
+from harness.session import Session
+from harness.waiting import pause, wait_for
+
+COMMIT_TIMEOUT_S = 1.5
+NOISE_S = 8.0
+NO_CONNECTION = (asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError)
+BACKENDS = """
+    select pid from pg_stat_activity
+    where application_name = 'analytics-collector' and datname = current_database()
+"""
+
+
+@pytest.fixture
+def serve(collector: Collector) -> Iterator[Serve]:
+    """A running collector that does not wait for long."""
+    with collector.serve(commit_timeout_s=COMMIT_TIMEOUT_S) as serve:
+        yield serve
+
+
+@pytest.fixture
+def sender(collector: Collector, serve: Serve) -> Iterator[Sender]:
+    """A client whose key the collector has seen."""
+    with Sender(serve.url, collector.database.new_key()) as sender:
+        assert sender.send(Mint(1000).events(1)).status == 202
+        yield sender
+
+
+def _refused_in_time(sender: Sender, mint: Mint) -> Answer:
+    """Send one batch that can't be stored; check how that is told."""
+    started = time.monotonic()
+    answer = sender.send(mint.events(2))
+
+    assert answer.status == 503, answer
+    assert answer.json["code"] == "STORE_UNAVAILABLE"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert time.monotonic() - started < COMMIT_TIMEOUT_S + NOISE_S
+    return answer
+
+
+def _recovers(sender: Sender, mint: Mint, database: Database) -> None:
+    """Check that events are taken again, without any help; and what is stored is whole."""
+    wait_for(lambda: sender.send(mint.events(2)).status == 202, "it takes events again")
+    events = mint.events(3)
+    answer = sender.send(events)
+
+    assert (answer.status, answer.json["duplicates"]) == (202, 0)
+    stored = {message_id for message_id, _ in database.stored()}
+    assert {event["messageId"] for event in events} <= stored
+
+
+def test_terminated_backends_cost_retries_and_nothing_else(
+    collector: Collector, serve: Serve, chaos_s: float, seed: int
+) -> None:
+    """Every connection ends, ten times a second; never a 500, and the pool heals."""
+    database = collector.database
+    with Session(database.url) as session:
+        with Load(serve.url, database.new_key("ingest"), clients=3, seed=seed) as load:
+            ends_at = time.monotonic() + chaos_s / 4
+            while time.monotonic() < ends_at:
+                session.fetch(f"select pg_terminate_backend(pid) from ({BACKENDS}) as ours")
+                pause(0.1)
+    findings = check(load.ledgers, database.stored())
+
+    assert findings.is_clean, findings
+    assert set(load.answers) <= {202, 503}, load.answers
+    assert load.unanswered == 0
+    assert load.answers[202] > 0
+
+
+def test_a_backend_that_hangs_is_given_up(
+    collector: Collector, serve: Serve, sender: Sender
+) -> None:
+    """The request is refused in time; the next goes another way."""
+    mint = Mint(1)
+    database = collector.database
+    pids = [row[0] for row in database.fetch(BACKENDS)]
+    for pid in pids:
+        os.kill(pid, SIGSTOP)
+    try:
+        _refused_in_time(sender, mint)
+        _recovers_while_they_hang(sender, mint)
+    finally:
+        for pid in pids:
+            os.kill(pid, SIGCONT)
+
+    _recovers(sender, mint, database)
+    assert serve.faults == []
+
+
+def _recovers_while_they_hang(sender: Sender, mint: Mint) -> None:
+    wait_for(lambda: sender.send(mint.events(2)).status == 202, "new connections are made")
+
+
+def test_a_locked_table_is_not_waited_for_too_long(
+    collector: Collector, serve: Serve, sender: Sender
+) -> None:
+    """503 within the time for a commit, again and again, and 202 as soon as the lock is gone."""
+    mint = Mint(2)
+    with Session(collector.database.url) as session:
+        session.fetch("begin")
+        session.fetch("lock table events in access exclusive mode")
+        _refused_in_time(sender, mint)
+        _refused_in_time(sender, mint)
+        session.fetch("rollback")
+
+        _recovers(sender, mint, collector.database)
+
+
+def test_a_postgres_without_a_free_connection_is_unavailable_not_a_fault(
+    collector: Collector, victims: OwnServers, sender: Sender
+) -> None:
+    """All connections are taken by others while ours end: refused, and back when there is room."""
+    mint = Mint(3)
+    name = collector.database.value("select current_database()")
+    ours = BACKENDS.replace("current_database()", f"'{name}'")
+    with ExitStack() as strangers:
+        first = strangers.enter_context(Session(victims.postgres.url))
+        _take_all_connections(collector.database, strangers)
+        first.fetch(f"select pg_terminate_backend(pid) from ({ours}) as ours")
+        _take_all_connections(collector.database, strangers)
+        answers = [sender.send(mint.events(2)) for _ in range(3)]
+
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.json["code"] for answer in answers} == {"STORE_UNAVAILABLE"}
+    wait_for(lambda: _connects(collector.database), "the strangers have gone")
+    _recovers(sender, mint, collector.database)
+
+
+def _take_all_connections(database: Database, strangers: ExitStack) -> None:
+    with pytest.raises(NO_CONNECTION):
+        for _ in range(200):
+            strangers.enter_context(Session(database.url))
+
+
+def _connects(database: Database) -> bool:
+    try:
+        return database.value("select count(*) < 20 from pg_stat_activity") is True
+    except NO_CONNECTION:
+        return False
+
+
+def _take_all_connections(database: Database, strangers: ExitStack) -> None:
+    with pytest.raises(NO_CONNECTION):
+        for _ in range(200):
+            strangers.enter_context(Session(database.url))
+
+
+def _connects(database: Database) -> bool:
+    try:
+        return database.value("select count(*) < 20 from pg_stat_activity") is True
+    except NO_CONNECTION:
+        return False
+
+
+def _name(database: Database) -> str:
+    name: str = database.value("select current_database()")
+    return name
+
+
+def test_a_read_only_postgres_is_unavailable_not_a_fault(
+    collector: Collector, victims: OwnServers, serve: Serve, sender: Sender
+) -> None:
+    """As after a failover to a standby: 503, not ready, and back when it may write."""
+    mint = Mint(4)
+    with _read_only(victims):
+        wait_for(lambda: sender.send(mint.events(2)).status == 503, "it refuses")
+        _refused_in_time(sender, mint)
+        health = sender.get("/health")
+        ready = sender.get("/readyz").status
+
+    _recovers(sender, mint, collector.database)
+    assert ready == 503
+    assert (health.status, health.json["status"]) == (503, "unavailable")
+    assert serve.faults == []
+
+
+@contextmanager
+def _read_only(victims: OwnServers) -> Iterator[None]:
+    with Session(victims.postgres.url) as session:
+        session.fetch("set default_transaction_read_only = off")
+        session.fetch("alter system set default_transaction_read_only = on")
+        session.fetch("select pg_reload_conf()")
+        try:
+            yield
+        finally:
+            session.fetch("set default_transaction_read_only = off")
+            session.fetch("alter system reset default_transaction_read_only")
+            session.fetch("select pg_reload_conf()")
+            wait_for(
+                lambda: _shows(victims, "default_transaction_read_only") == "off", "it may write"
+            )
+
+
+def _shows(victims: OwnServers, name: str) -> str:
+    value: str = Database(victims.postgres.url).value(f"show {name}")
+    return value
+
+
+@pytest.mark.parametrize("number", [SIGQUIT, SIGKILL])
+def test_a_postgres_that_is_gone_is_unavailable_and_missed_no_longer_than_it_is_away(
+    collector: Collector, victims: OwnServers, serve: Serve, sender: Sender, number: int
+) -> None:
+    """503 with Retry-After and not ready; alive all the time; then 202 again."""
+    mint = Mint(5)
+    victims.postgres.crash(number)
+    try:
+        for _ in range(3):
+            _refused_in_time(sender, mint)
+        probes = {path: sender.get(path).status for path in ("/livez", "/readyz", "/health")}
+        question = sender.get("/api/v1/users/u-1/events")
+    finally:
+        victims.postgres.start()
+
+    _recovers(sender, mint, collector.database)
+    assert probes == {"/livez": 200, "/readyz": 503, "/health": 503}
+    assert question.status == 503
+    assert serve.faults == []
+
+
+def test_a_slow_commit_is_not_overtaken_in_the_stream(
+    collector: Collector, chaos_s: float, seed: int
+) -> None:
+    """Two collectors; a commit that got its number early may end late, and is counted still."""
+    database = collector.database
+    _slow_down_commits(database)
+    dice = random.Random(seed)
+    with ExitStack() as stack:
+        loads = []
+        for _ in range(2):
+            serve = stack.enter_context(collector.serve())
+            key = database.new_key("ingest")
+            loads.append(Load(serve.url, key, clients=2, seed=dice.randrange(10**6)))
+        stack.enter_context(collector.worker())
+        with loads[0], loads[1]:
+            pause(chaos_s / 4)
+        wait_for(lambda: not database.miscounted(), "daily_counts has caught up")
+    print(f"{database.event_count()} events")
+
+    assert database.event_count() == sum(load.acknowledged for load in loads)
+
+
+def _slow_down_commits(database: Database) -> None:
+    """Let each transaction rest between its number and its end, for up to 50 ms."""
+    database.execute("""
+        create function rest() returns trigger language plpgsql as $$
+        begin
+            perform pg_sleep(random() * 0.05);
+            return new;
+        end $$
+    """)
+    database.execute("create trigger rest after insert on commits execute function rest()")

@@ -1,0 +1,112 @@
+"""Redis and the worker come and go; no event is missing from the counts, and none is in twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from signal import SIGKILL
+
+from harness.client import Load, Mint, Sender
+from harness.collector import Collector
+from harness.servers import OwnServers, valkey_command
+from harness.waiting import pause, wait_for
+
+CATCH_UP_S = 60.0
+
+
+def test_each_event_is_counted_once_whatever_redis_and_the_worker_suffer(
+    collector: Collector, victims: OwnServers, chaos_s: float, seed: int
+) -> None:
+    """FLUSHALL, kill -9 of Valkey and of the worker; ingest notices nothing of it."""
+    dice = random.Random(seed)
+    database = collector.database
+    worker = collector.worker()
+
+    def flush() -> None:
+        valkey_command(victims.valkey.url, "FLUSHALL")
+
+    def kill_valkey() -> None:
+        victims.valkey.crash(SIGKILL)
+        pause(dice.uniform(0, 0.2))
+        victims.valkey.start()
+
+    def kill_worker() -> None:
+        if worker.is_running:
+            worker.kill()
+        worker.start()
+
+    harm: list[Callable[[], None]] = [flush, flush, flush, kill_valkey, kill_worker]
+    done: list[str] = []
+    with collector.serve() as serve, worker:
+        with Load(serve.url, database.new_key("ingest"), clients=2, seed=seed) as load:
+            wait_for(lambda: database.value("select count(*) from daily_counts"), "it counts")
+            ends_at = time.monotonic() + chaos_s
+            while time.monotonic() < ends_at:
+                act = dice.choice(harm)
+                act()
+                done.append(act.__name__)
+                pause(dice.uniform(0.05, 0.7))
+        assert worker.is_running, worker.log
+        wait_for(
+            lambda: not database.miscounted(), "daily_counts has caught up", CATCH_UP_S
+        )
+        pause(0.5)  # nothing more may come
+        miscounted = database.miscounted()
+    print(f"{load.acknowledged} events, {done}, {load.answers}")
+
+    assert miscounted == []
+    assert set(load.answers) == {202}, load.answers
+    assert load.unanswered == 0
+    assert database.event_count() == load.acknowledged
+
+
+def test_without_redis_events_are_taken_and_the_health_tells(
+    collector: Collector, victims: OwnServers
+) -> None:
+    """Degraded, not down; when it is back, what came meanwhile is counted."""
+    database = collector.database
+    mint = Mint(2)
+    with (
+        collector.serve() as serve,
+        collector.worker() as worker,
+        Sender(serve.url, database.new_key("ingest")) as sender,
+    ):
+        assert sender.send(mint.events(5)).status == 202
+        whole = sender.get("/health")
+        victims.valkey.crash(SIGKILL)
+        statuses = {sender.send(mint.events(5)).status for _ in range(20)}
+        degraded = sender.get("/health")
+        ready = sender.get("/readyz").status
+        victims.valkey.start()
+        wait_for(lambda: not database.miscounted(), "daily_counts has caught up", CATCH_UP_S)
+        assert worker.is_running, worker.log
+        recovered = sender.get("/health")
+
+    assert statuses == {202}
+    assert (whole.json["status"], recovered.json["status"]) == ("ok", "ok")
+    assert (degraded.status, degraded.json["status"]) == (200, "degraded")
+    assert degraded.json["dependencies"] == {"postgres": "ok", "redis": "unavailable"}
+    assert ready == 200
+    assert database.event_count() == 21 * 5
+
+
+def test_a_redis_that_hangs_holds_nobody_up(collector: Collector, victims: OwnServers) -> None:
+    """It is no part of the way to the 202."""
+    database = collector.database
+    mint = Mint(3)
+    with (
+        collector.serve() as serve,
+        collector.worker(),
+        Sender(serve.url, database.new_key("ingest"), timeout_s=20) as sender,
+    ):
+        assert sender.send(mint.events(1)).status == 202
+        valkey_command(victims.valkey.url, "CLIENT", "PAUSE", "1500", "ALL")
+        paused_at = time.monotonic()
+        statuses = []
+        while time.monotonic() - paused_at < 1.0:
+            statuses.append(sender.send(mint.events(1)).status)
+        wait_for(lambda: not database.miscounted(), "daily_counts has caught up", CATCH_UP_S)
+
+    assert len(statuses) > 3
+    assert set(statuses) == {202}
