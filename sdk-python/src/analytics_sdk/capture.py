@@ -14,7 +14,7 @@ from analytics_sdk._limits import WARN_EVENT_BYTES
 from analytics_sdk.config import BeforeSend, Config
 from analytics_sdk.errors import MisuseError, call_user_code
 from analytics_sdk.event import build, is_sampled
-from analytics_sdk.logs import QuietLogger, place_of
+from analytics_sdk.logs import QuietLogger, facts_of
 from analytics_sdk.values import encode
 from analytics_sdk.worker import Worker
 
@@ -27,13 +27,39 @@ class Capture:
         self._worker = worker
         self._log = QuietLogger(__name__)
 
-    def take(self, kind: str, **arguments: Any) -> bool:
-        """Return whether the event was taken; a False is counted, with `debug` misuse raises."""
+    def take(
+        self,
+        kind: str,
+        *,
+        name: Any = None,
+        properties: Any = None,
+        traits: Any = None,
+        user_id: Any = None,
+        anonymous_id: Any = None,
+        session_id: Any = None,
+        group_id: Any = None,
+        previous_id: Any = None,
+        timestamp: Any = None,
+        context: Any = None,
+        message_id: Any = None,
+    ) -> bool:
+        """
+        Return whether the event was taken; a False is counted, with `debug` misuse raises.
+
+        The arguments are named one by one and passed on by place: to collect them in a dict on
+        the way would be a good part of what a call costs.
+        """
         worker = self._worker
         worker.check_process()
         # The guard at the door. What a user tracks may raise anything, at any touch.
         try:
-            reason = self._refusal_of(kind, arguments)
+            reason: str | None = "disabled"
+            if self._config.enabled:
+                event = build(
+                    kind, name, properties, traits, user_id, anonymous_id, session_id, group_id,
+                    previous_id, timestamp, context, message_id,
+                )  # fmt: skip
+                reason = self._hand_over(event)
         except MisuseError as refusal:
             if self._config.debug:
                 raise
@@ -46,19 +72,15 @@ class Capture:
             self._log.warning(
                 reason,
                 "An event was refused for an error in a tracked object or in the SDK",
-                failure=type(error).__name__,
-                place=place_of(error),
+                **facts_of(error),
             )
         if reason is not None:
             worker.counters.refuse(reason)
         return reason is None
 
-    def _refusal_of(self, kind: str, arguments: dict[str, Any]) -> str | None:
-        """Hand the event over and return None, or the word for why it is not wanted."""
+    def _hand_over(self, event: dict[str, Any]) -> str | None:
+        """Give the event to the worker and return None, or the word for why not."""
         config = self._config
-        if not config.enabled:
-            return "disabled"
-        event = build(kind, **arguments)
         if config.sample_rate < 1 and not is_sampled(event, config.sample_rate):
             return "sampled_out"
         encoded, mended = encode(event)
@@ -78,19 +100,15 @@ class Capture:
         return reason
 
     def _before_send(self, hook: BeforeSend, encoded: bytes) -> tuple[bytes, Sequence[str]] | None:
-        """Return the event as *hook* wants it, or None if it does not want it."""
+        """Return the event as *hook* wants it, None if it does not; MisuseError if it fails."""
         # Made from the bytes, so that the hook can't change what belongs to the caller.
         event = orjson.loads(encoded)
         identity = {"type": event["type"], "messageId": event["messageId"]}
         changed, error = call_user_code(hook, event)
-        if error is None and changed is None:
-            return None
-        if not isinstance(changed, dict):
-            self._log.warning(
-                "before_send",
-                "before_send failed; the event goes unchanged",
-                failure=type(error or changed).__name__,
+        if error is not None or not (changed is None or isinstance(changed, dict)):
+            # A hook is there to take out what must not go: without it the event may not go either.
+            raise MisuseError(
+                "before_send_failed", "before_send failed, so the event was kept back"
             )
-            return encoded, ["before_send"]
         # Without its id a retry would store the event twice.
-        return encode({**changed, **identity})
+        return None if changed is None else encode({**changed, **identity})

@@ -32,7 +32,6 @@ MESSAGE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NIL_OR_MAX = re.compile(r"[0-]+|[fF-]+")
 
 # The digit whose two upper bits tell the layout of a UUID, by the random one in its place.
-VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 # What str() of them gives is no identifier, but a slip such as `user_id=user.ids`.
 NOT_IDENTIFIERS = (bool, bytes, bytearray, Mapping, list, tuple, set, frozenset)
@@ -40,7 +39,6 @@ NOT_IDENTIFIERS = (bool, bytes, bytearray, Mapping, list, tuple, set, frozenset)
 
 def build(
     kind: str,
-    *,
     name: Any = None,
     properties: Any = None,
     traits: Any = None,
@@ -58,13 +56,13 @@ def build(
 
     Raises MisuseError when the collector would refuse the event.
     """
-    now_ns = time_ns()
+    start_of_id, now = moment(time_ns() // 1_000_000)
     event: dict[str, Any] = {
         "type": kind,
         "messageId": (
-            new_message_id(now_ns) if message_id is None else checked_message_id(message_id)
+            new_message_id(start_of_id) if message_id is None else checked_message_id(message_id)
         ),
-        "timestamp": iso_utc(now_ns) if timestamp is None else checked_timestamp(timestamp),
+        "timestamp": now if timestamp is None else checked_timestamp(timestamp),
     }
     if name is not None or kind == "track":
         event["name"] = checked_name(name)
@@ -92,18 +90,22 @@ def build(
     return event
 
 
-def new_message_id(now_ns: int) -> str:
+# Writing them is slow, and a burst has many events to the millisecond.
+@lru_cache(maxsize=2)
+def moment(milliseconds: int) -> tuple[str, str]:
+    """Return the start of the ids of that millisecond since 1970, and it as the wire has times."""
+    hexadecimal = f"{milliseconds:012x}"
+    seconds, rest = divmod(milliseconds, 1000)
+    timestamp = f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(seconds))}.{rest:03d}Z"
+    return f"{hexadecimal[:8]}-{hexadecimal[8:]}-7", timestamp
+
+
+def new_message_id(start_of_id: str) -> str:
     """Return a new UUIDv7 (RFC 9562): in order of time, so that an index grows at its end."""
     # The kernel's random bytes, because a forked child repeats those of a generator in memory.
-    noise = urandom(10).hex()
-    start = _start_of_id(now_ns // 1_000_000)
-    return f"{start}{noise[:3]}-{VARIANTS[noise[3]]}{noise[4:7]}-{noise[7:19]}"
-
-
-# Writing it is slow, and a burst has many events to the millisecond.
-@lru_cache(maxsize=2)
-def _start_of_id(milliseconds: int) -> str:
-    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7"
+    # Of the four digits that may stand for the variant always 8: 72 bits are enough.
+    noise = urandom(9).hex()
+    return f"{start_of_id}{noise[:3]}-8{noise[3:6]}-{noise[6:]}"
 
 
 def checked_message_id(message_id: Any) -> str:
@@ -112,17 +114,6 @@ def checked_message_id(message_id: Any) -> str:
     if isinstance(text, str) and MESSAGE_ID.fullmatch(text) and not NIL_OR_MAX.fullmatch(text):
         return text
     raise MisuseError("invalid_message_id", "message_id must be a UUID, neither nil nor max.")
-
-
-def iso_utc(moment_ns: int) -> str:
-    """Return the moment, in nanoseconds since 1970, as the wire has it."""
-    return f"{_second(moment_ns // 1_000_000_000)}.{moment_ns // 1000 % 1_000_000:06d}Z"
-
-
-@lru_cache(maxsize=2)
-def _second(seconds: int) -> str:
-    # Formatting a date is slow, and a second has many events.
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
 
 
 def checked_timestamp(timestamp: Any) -> str:

@@ -35,9 +35,10 @@ class QuietLogger:
         )
 
 
-def place_of(error: BaseException) -> str:
-    """Return file and line where *error* was raised: what helps, and is nobody's data."""
+def facts_of(error: BaseException) -> dict[str, str]:
+    """Return the kind of *error* and where it was raised: what helps, and is nobody's data."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    place = "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return {"failure": type(error).__name__, "place": place}

@@ -26,7 +26,7 @@ from analytics_sdk.batch import MAX_EVENTS_BYTES, halves, pack
 from analytics_sdk.buffer import Buffer
 from analytics_sdk.config import Config
 from analytics_sdk.errors import EventRejectedError, call_user_code
-from analytics_sdk.logs import QuietLogger, place_of
+from analytics_sdk.logs import QuietLogger, facts_of
 from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork, unforkable
 from analytics_sdk.stats import Counters
 
@@ -160,12 +160,8 @@ class Worker:
                     self._deliver_all()
                     return
                 except Exception as error:
-                    self._log.warning(
-                        "worker_error",
-                        "Delivery failed unexpectedly; the events wait",
-                        failure=type(error).__name__,
-                        place=place_of(error),
-                    )
+                    message = "Delivery failed unexpectedly; the events wait"
+                    self._log.warning("worker_error", message, **facts_of(error))
                 self._pause(min(2.0 ** min(failures, 10), MAX_RETRY_DELAY_S))
                 if self._close_by is not None and self._close_by <= monotonic():
                     return
@@ -231,12 +227,9 @@ class Worker:
         body = pack(events, datetime.now(timezone.utc))
         self.counters.request(len(body.content), is_retry=attempt > 1)
         answer = transport.post(body, timeout_s)
+        now = datetime.now(timezone.utc)
         decision = retry.decide(
-            answer,
-            events=len(events),
-            attempt=attempt,
-            now=datetime.now(timezone.utc),
-            jitter=jitter(),
+            answer, events=len(events), attempt=attempt, now=now, jitter=jitter()
         )
         if isinstance(decision, (retry.Again, retry.Split)):
             facts = {"status": answer.status, "failure": answer.failure}
