@@ -82,9 +82,7 @@ def test_every_module_has_a_floor():
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_down(module):
     """Nothing is imported from the same floor or from one above, not even inside a function."""
-    upward = {
-        name for name in own_imports(MODULES[module]) if FLOOR_OF[name] >= FLOOR_OF[module]
-    }
+    upward = {name for name in own_imports(MODULES[module]) if FLOOR_OF[name] >= FLOOR_OF[module]}
 
     assert upward == set()
 
@@ -103,7 +101,8 @@ def test_the_embedded_servers_are_a_house_of_their_own(module):
 
 
 @pytest.mark.parametrize(
-    "module", sorted(name for name in MODULES if name.startswith(("ingest.", "http.", "analytics.")))
+    "module",
+    sorted(name for name in MODULES if name.startswith(("ingest.", "http.", "analytics."))),
 )
 def test_the_stages_do_not_know_who_serves_them(module):
     """Which database and which queue it is stands in `assemble` alone."""

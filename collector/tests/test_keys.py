@@ -52,7 +52,7 @@ class Clock:
 
 
 def test_a_key_has_the_form_that_secret_scanners_know():
-    """`ak_live_`, 43 characters of chance, 6 of CRC-32; anybody can check it without us (SEC-09)."""
+    """`ak_live_`, 43 characters of chance, 6 of CRC-32; anybody can check it (SEC-09)."""
     for _ in range(200):
         key = generate_key()
 
@@ -114,8 +114,24 @@ def test_a_mistyped_key_is_refused_without_asking_the_store():
         lambda key: b"k" * 60 * 1024,
         lambda key: generate_key().encode(),
     ],
-    ids=["empty", "blank", "prefix", "suffix", "longer", "blank before", "upper", "lower", "test"]
-    + ["non-ascii", "bytes", "sql", "sql of the length", "nul", "60 KB", "unknown"],
+    ids=[
+        "empty",
+        "blank",
+        "prefix",
+        "suffix",
+        "longer",
+        "blank-before",
+        "upper",
+        "lower",
+        "test",
+        "non-ascii",
+        "bytes",
+        "sql",
+        "sql-of-the-length",
+        "nul",
+        "60-KB",
+        "unknown",
+    ],
 )
 def test_what_is_no_key_finds_nothing_and_raises_nothing(attempt):
     """Anything may stand in a header; the answer is None and never a fault (SEC-01)."""

@@ -74,7 +74,9 @@ def test_no_other_setting_has_a_plain_name():
 
 def test_what_the_command_line_gives_wins():
     """An option is nearer than the environment; one that was not given does not count."""
-    settings = read_settings({**GOOD, "ANALYTICS_PORT": "1", "ANALYTICS_HOST": "h"}, port=2, host=None)
+    settings = read_settings(
+        {**GOOD, "ANALYTICS_PORT": "1", "ANALYTICS_HOST": "h"}, port=2, host=None
+    )
 
     assert (settings.port, settings.host) == (2, "h")
 
@@ -97,7 +99,9 @@ def test_an_empty_variable_is_none():
 )
 def test_a_setting_has_its_type(variable, text, value):
     """What is text in the environment is a number, a path, a level here."""
-    assert getattr(read_settings({**GOOD, f"ANALYTICS_{variable}": text}), variable.lower()) == value
+    assert (
+        getattr(read_settings({**GOOD, f"ANALYTICS_{variable}": text}), variable.lower()) == value
+    )
 
 
 @pytest.mark.parametrize(

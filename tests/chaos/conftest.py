@@ -41,7 +41,7 @@ def chaos_s() -> float:
 
 @pytest.fixture
 def seed() -> int:
-    """What the trouble depends on: CHAOS_SEED, 1 unless set. Printed, to be seen after a failure."""
+    """What the trouble depends on: CHAOS_SEED, 1 unless set; shown after a failure."""
     seed = int(os.environ.get("CHAOS_SEED", "1"))
     print(f"CHAOS_SEED={seed}")
     return seed

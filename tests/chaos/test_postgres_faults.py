@@ -72,12 +72,12 @@ def test_terminated_backends_cost_retries_and_nothing_else(
 ) -> None:
     """Every connection ends, ten times a second; never a 500, and the pool heals."""
     database = collector.database
-    with Session(database.url) as session:
-        with Load(serve.url, database.new_key("ingest"), clients=3, seed=seed) as load:
-            ends_at = time.monotonic() + chaos_s / 4
-            while time.monotonic() < ends_at:
-                session.fetch(f"select pg_terminate_backend(pid) from ({BACKENDS}) as ours")
-                pause(0.1)
+    key = database.new_key("ingest")
+    with Session(database.url) as session, Load(serve.url, key, clients=3, seed=seed) as load:
+        ends_at = time.monotonic() + chaos_s / 4
+        while time.monotonic() < ends_at:
+            session.fetch(f"select pg_terminate_backend(pid) from ({BACKENDS}) as ours")
+            pause(0.1)
     findings = check(load.ledgers, database.stored())
 
     assert findings.is_clean, findings
@@ -252,7 +252,7 @@ def test_a_slow_commit_is_not_overtaken_in_the_stream(
         stack.enter_context(collector.worker())
         with loads[0], loads[1]:
             pause(chaos_s / 4)
-        wait_for(lambda: not database.miscounted(), "daily_counts has caught up")
+        database.wait_counted()
     print(f"{database.event_count()} events")
 
     assert database.event_count() == sum(load.acknowledged for load in loads)

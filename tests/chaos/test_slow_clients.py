@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from socket import socket
 from statistics import median
 
-
 from analytics_collector._limits import HEADER_DEADLINE_S, REQUEST_DEADLINE_S
 from harness.client import Mint, Sender
 from harness.collector import Collector

@@ -38,7 +38,9 @@ client = Client()
 for number in range(count):
     assert client.track("checked", {**properties, "n": number}, user_id=user_id)
 """
-FLUSH = TRACK + "assert client.flush(60), client.stats()\nassert client.stats().delivered == count\n"
+FLUSH = (
+    TRACK + "assert client.flush(60), client.stats()\nassert client.stats().delivered == count\n"
+)
 NAMED = """
 import sys
 from analytics_sdk import Client
@@ -197,7 +199,7 @@ def test_the_daily_counts_catch_up_with_what_is_stored(
         for _ in range(5):
             batch = [mint.event(name="counted", timestamp=day) for day in days]
             assert sender.send(batch).status == 202
-        wait_for(lambda: not collector.database.miscounted(), "daily_counts has caught up")
+        collector.database.wait_counted()
     rows = collector.database.fetch(
         "select day::text, event_count from daily_counts where name = 'counted' order by day"
     )

@@ -180,7 +180,7 @@ def test_it_serves_again_after_one_of_its_children_was_killed(running: Up, child
     wait_for(lambda: _status(running) == 202, "it takes events")
 
     assert _history(running) > before
-    wait_for(lambda: not running.database.miscounted(), "daily_counts has caught up")
+    running.database.wait_counted()
 
 
 def test_killed_it_takes_everything_along_and_the_next_one_has_the_data(make_up: MakeUp) -> None:

@@ -14,11 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
-
-from typing import Self
 
 INGEST_PATH = "/api/v1/events"
 NO_ANSWER = (OSError, HTTPException)

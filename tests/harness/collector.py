@@ -9,9 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from typing import Self
+from typing import Any, Self
 
 from analytics_collector.embedded.directory import DataDir
 from analytics_collector.embedded.postgres import EmbeddedPostgres

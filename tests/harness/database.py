@@ -11,6 +11,7 @@ import asyncpg
 
 from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from harness.waiting import wait_for
 
 SECRET = "a secret for the tests"
 PROJECT = "default"
@@ -94,6 +95,13 @@ class Database:
             where stored.event_count is distinct from counted.event_count
         """)
         return [tuple(row) for row in rows]
+
+    def wait_counted(self, timeout_s: float = 60.0) -> None:
+        """Wait until each stored event is in `daily_counts`, once; fail with the differences."""
+        try:
+            wait_for(lambda: not self.miscounted(), "", timeout_s)
+        except AssertionError:
+            raise AssertionError(f"day, name, stored, counted: {self.miscounted()}") from None
 
     async def _ensure_project(self) -> None:
         connection = await asyncpg.connect(self.url, timeout=_TIMEOUT_S)

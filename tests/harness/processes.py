@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-
 from typing import Self
 
 _LOG_TAIL_CHARS = 3000

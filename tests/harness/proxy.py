@@ -6,6 +6,7 @@ connection has one fault for its life.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import select
 import socket
@@ -96,11 +97,9 @@ class FaultProxy:
             except OSError:
                 _reset(client)
                 return
-            with server:
-                try:
-                    self._pump(client, server, fault)
-                except OSError:
-                    pass  # one of them is gone: so is the other, now
+            # When one of them is gone, so is the other.
+            with server, contextlib.suppress(OSError):
+                self._pump(client, server, fault)
 
     def _pump(self, client: socket.socket, server: socket.socket, fault: Fault) -> None:
         carried = {client: 0, server: 0}

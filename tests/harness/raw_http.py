@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -58,10 +59,9 @@ def talk(url: str, request: bytes, timeout_s: float = 10.0) -> RawAnswer:
     started = time.monotonic()
     answered_at = None
     with connect(url, timeout_s) as connection:
-        try:
+        # It may be refused before all is sent; the answer is there all the same.
+        with contextlib.suppress(OSError):
             connection.sendall(request)
-        except OSError:
-            pass  # refused before all was sent; the answer may be there all the same
         while True:
             try:
                 chunk = connection.recv(65_536)

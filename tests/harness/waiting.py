@@ -18,9 +18,7 @@ def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def wait_for(
-    condition: Callable[[], T], what: str = "", timeout_s: float = PATIENCE_S
-) -> T:
+def wait_for(condition: Callable[[], T], what: str = "", timeout_s: float = PATIENCE_S) -> T:
     """Return the first true value of *condition*; fail if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

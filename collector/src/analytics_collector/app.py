@@ -33,6 +33,8 @@ def create_app(services: Services) -> Starlette:
             Exception: _on_fault,
         },
     )
+    # A client that follows no redirect, as ours don't, must hear that the address is wrong.
+    app.router.redirect_slashes = False
     app.state.services = services
     return app
 
@@ -50,4 +52,6 @@ async def _on_fault(request: Request, exc: Exception) -> Response:
     """Answer a fault of ours. It is logged by the server with its traceback."""
     request_id = request.scope.get("request_id", "")
     logger.error("Request failed", extra={"request_id": request_id, "error": type(exc).__name__})
-    return problem(Refusal("INTERNAL_ERROR", headers={"Retry-After": "1"}), request_id)
+    # This answer is made outside of the middleware that adds the id to all others.
+    headers = {"Retry-After": "1", "x-request-id": request_id}
+    return problem(Refusal("INTERNAL_ERROR", headers=headers), request_id)

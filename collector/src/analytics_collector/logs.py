@@ -41,3 +41,5 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Its pools tell of an absent Postgres again and again, with tracebacks; we do so once a commit.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)

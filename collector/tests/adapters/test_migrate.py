@@ -1,4 +1,4 @@
-"""Migrations: each once, all or nothing, and never on a database that somebody newer has changed."""
+"""Migrations: each once, all or nothing, and never on a database of a newer version."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def test_a_database_of_a_newer_version_is_refused(empty_database, connection, ru
     """An old server does not touch what it does not understand, and says what to do."""
     run(migrate(empty_database, [ONE, TWO]))
 
-    with pytest.raises(ConfigurationError, match="0002.*upgrade"):
+    with pytest.raises(ConfigurationError, match=r"0002.*upgrade"):
         run(migrate(empty_database, [ONE]))
 
 
 def test_a_server_does_not_start_on_another_schema(empty_database, connection, run):
     """It names what is missing and the command that helps; after that it is content."""
     first = load_migrations()[0].name
-    with pytest.raises(ConfigurationError, match=f"{first}.*analytics-collector migrate"):
+    with pytest.raises(ConfigurationError, match=rf"{first}.*analytics-collector migrate"):
         run(check_schema(connection))
 
     assert run(migrate(empty_database)) == load_migrations()
     run(check_schema(connection))
     run(connection.execute("insert into schema_migrations values (9999, 'later', '')"))
-    with pytest.raises(ConfigurationError, match="9999.*upgrade"):
+    with pytest.raises(ConfigurationError, match=r"9999.*upgrade"):
         run(check_schema(connection))
 
 

@@ -47,7 +47,7 @@ def test_a_postgres_that_commits_later_is_refused_by_name(empty_database, connec
     name = run(connection.fetchval("select current_database()"))
     run(connection.execute(f"alter database {name} set synchronous_commit = off"))
 
-    with pytest.raises(UnsafeStore, match="synchronous_commit off.*alter system reset"):
+    with pytest.raises(UnsafeStore, match=r"synchronous_commit off.*alter system reset"):
         run(connect_pool(empty_database, **SIZE))
 
 

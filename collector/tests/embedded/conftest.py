@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,20 +24,6 @@ _SCRIPT = Path(__file__).with_name("run_up.py")
 _SOURCE = Path(analytics_collector.embedded.__file__).parents[2]
 
 Eventually = Callable[[Callable[[], object]], None]
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """Wait until a condition holds, and fail when it does not come true in time."""
-
-    def wait(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        pause = threading.Event()
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come true in time"
-            pause.wait(0.02)
-
-    return wait
 
 
 class Processes:

@@ -88,7 +88,7 @@ class Wire:
     connection: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=8)
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
@@ -166,6 +166,14 @@ class Site:
     def variant(self, **parts: Any) -> int:
         """Serve the collector with other parts, and return the port."""
         return self._host.serve(create_app(replace(self.services, **parts)))
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run *coroutine* where the collector runs."""
+        return self._host.run(coroutine)
+
+    async def connect(self) -> asyncpg.Connection:
+        """Return a connection to the database, for its operator."""
+        return await asyncpg.connect(self._dsn)
 
     def sql(self, query: str, *args: Any) -> list[Any]:
         """Run *query* as the operator of the database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import time
@@ -84,8 +85,18 @@ def test_forty_thousand_empty_members_cost_no_more_than_seventeen():
         lambda n: b'{"batch":[{' + b",".join(b'"%d":1' % k for k in range(n // 12)) + b"}]}",
         lambda n: b" " * n + b"{",
     ],
-    ids=["lists", "objects", "digits", "fraction", "exponent", "nul", "surrogates"]
-    + ["backslashes", "members", "blanks"],
+    ids=[
+        "lists",
+        "objects",
+        "digits",
+        "fraction",
+        "exponent",
+        "nul",
+        "surrogates",
+        "backslashes",
+        "members",
+        "blanks",
+    ],
 )
 def test_the_time_for_a_hostile_body_grows_no_faster_than_the_body(hostile):
     """Eight times the bytes take about eight times as long, not sixty-four times."""
@@ -99,10 +110,8 @@ def cpu_s(body: bytes, *, gzipped: bool = False) -> float:
     times = []
     for _ in range(3):
         started = time.process_time()
-        try:
+        with contextlib.suppress(Refusal):
             parse(inflate(body) if gzipped else body)
-        except Refusal:
-            pass
         times.append(time.process_time() - started)
     return min(times)
 

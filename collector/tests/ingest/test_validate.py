@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from analytics_collector.ingest.validate import new_message_id, validate
 from analytics_collector.model import EventRow, ValidBatch
 
 ERRORS = json.loads((Path(__file__).parents[3] / "spec" / "errors.json").read_text())
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 FORCE_EXACT = {"ignored": "0000000000000000000"}
 
@@ -33,8 +34,10 @@ values = st.recursive(
 )
 identifiers = st.none() | texts
 objects = st.none() | st.dictionaries(texts, values, max_size=4)
-times = st.datetimes(datetime(1960, 1, 1), datetime(9999, 12, 31)).map(datetime.isoformat) | (
-    st.sampled_from(["2026-11-20T10:00:31Z", "2026-11-20t10:00:31,5-23:59", "0001-01-01T00:00+14:00"])
+times = st.integers(-(10**9), 10**11).map(lambda s: (EPOCH + timedelta(seconds=s)).isoformat()) | (
+    st.sampled_from(
+        ["2026-11-20T10:00:31Z", "2026-11-20t10:00:31,5-23:59", "0001-01-01T00:00+14:00"]
+    )
 )
 plausible = st.fixed_dictionaries(
     {"type": st.sampled_from(["track", "identify", "page", "screen", "group", "alias"])},
@@ -91,7 +94,9 @@ def nested(levels: int) -> dict[str, Any]:
 @example([nested(MAX_DEPTH), nested(MAX_DEPTH + 1)])
 def test_the_verdict_does_not_depend_on_the_neighbours(events):
     """A neighbour that needs the exact parser changes nothing for the others."""
-    plain = judged(*({"messageId": str(uuid.UUID(int=1 + n)), **event} for n, event in enumerate(events)))
+    plain = judged(
+        *({"messageId": str(uuid.UUID(int=1 + n)), **event} for n, event in enumerate(events))
+    )
     exact = judged(
         *({"messageId": str(uuid.UUID(int=1 + n)), **event} for n, event in enumerate(events)),
         **FORCE_EXACT,
@@ -131,7 +136,9 @@ def test_an_accepted_event_is_stored_as_it_was_sent(pool, run, events):
 
 async def stored_rows(pool: Any, rows: list[EventRow]) -> list[Any]:
     assert await PostgresEventStore(pool).append(rows) == []
-    query = "select *, message_id::text as message_id from events where message_id = any($1::uuid[])"
+    query = (
+        "select *, message_id::text as message_id from events where message_id = any($1::uuid[])"
+    )
     records = await pool.fetch(query + " order by seq", [row.message_id for row in rows])
     return [dict(record) for record in records]
 

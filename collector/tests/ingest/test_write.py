@@ -308,7 +308,9 @@ def test_a_group_has_no_more_events_than_allowed(run):
     async def scenario() -> None:
         async with gathering() as (writer, store, tasks):
             for _ in range(5):
-                tasks.append(await queue(writer, *(event() for _ in range(MAX_GROUP_EVENTS * 2 // 5))))
+                tasks.append(
+                    await queue(writer, *(event() for _ in range(MAX_GROUP_EVENTS * 2 // 5)))
+                )
             tasks.append(await queue(writer, *(event() for _ in range(MAX_GROUP_EVENTS + 1))))
 
         sizes = [len(commit) for commit in store.commits[1:]]

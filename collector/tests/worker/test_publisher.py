@@ -63,7 +63,8 @@ def test_a_commit_with_a_low_id_in_a_late_transaction_is_not_skipped(plant, new_
             await plant.commit(new_event())
             await plant.publish_all(publisher)
             await plant.pool.execute(
-                "insert into commits (commit_id, xid, event_count) values ($1, pg_current_xact_id(), 0)",
+                "insert into commits (commit_id, xid, event_count) "
+                "values ($1, pg_current_xact_id(), 0)",
                 low,
             )
             await plant.publish_all(publisher)

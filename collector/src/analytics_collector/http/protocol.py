@@ -46,11 +46,12 @@ class HardenedProtocol(HttpToolsProtocol):
             self._phase = _HEADERS
             self._header_bytes = 0
         received_in = self._phase
+        self._message_ended = False
         super().data_received(data)
         if self.transport.is_closing():
             self._disarm()
             return
-        if received_in is _HEADERS and self._phase is _HEADERS:
+        if received_in is _HEADERS and self._phase is _HEADERS and not self._message_ended:
             # Nothing but headers so far; the parser tells of none before it is complete.
             self._header_bytes = max(self._header_bytes, self._raw_header_bytes(len(data)))
             if self._header_bytes > MAX_HEADER_BYTES:
@@ -85,6 +86,7 @@ class HardenedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request has arrived; what comes next is another one."""
         self._phase = _IDLE
+        self._message_ended = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
