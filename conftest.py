@@ -10,11 +10,18 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from analytics_collector.embedded import embedded_servers
 
 Eventually = Callable[..., None]
+
+# The same examples each time, so that a change is judged by what it changes. Now and then look
+# for new ones: HYPOTHESIS_PROFILE=explore.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None)
+hypothesis.settings.register_profile("explore")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # What a machine can't give whatever is installed; everything else that is missing is a mistake.
 _NO_FAULT_OF_THE_MACHINE = ("needs root", "reads /proc")

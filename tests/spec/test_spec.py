@@ -87,7 +87,7 @@ def damage(root: Path, slip: Break) -> None:
 
 @pytest.mark.parametrize("tool", ["limits.py", "agree.py"])
 def test_everything_agrees(tool: str) -> None:
-    """This checkout holds no contradiction; if it does, the sentences say where."""
+    """Nothing in this checkout contradicts itself; if something does, the sentences say where."""
     assert run(tool, "--check") == Answer(0, "")
 
 

@@ -22,7 +22,7 @@ from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.errors import CollectorError
 from analytics_collector.model import SCOPES
 from analytics_collector.server import serve as serve_until_stopped
-from analytics_collector.settings import default_data_dir, read_settings
+from analytics_collector.settings import read_settings
 from analytics_collector.up import (
     Installation,
     as_json,
@@ -77,17 +77,16 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
 
     Prints `url:` and `key:` (scopes ingest and read, of the project `default`) when it is ready.
     """
-    given = data_dir or Path(os.environ.get("ANALYTICS_DATA_DIR", "") or default_data_dir())
-    installation = Installation(given.absolute())
     settings = read_settings(
         host=host,
         port=port,
-        data_dir=installation.data_dir,
+        data_dir=data_dir,
         database_url="embedded",
         redis_url="embedded",
         secret="embedded secret",  # noqa: S106 - a stand-in, `up` makes its own
     )
     logs.configure("WARNING")
+    installation = Installation(settings.data_dir.absolute())
     chosen = choose_port(settings.host, settings.port, installation)
 
     def announce() -> None:

@@ -20,6 +20,11 @@ from analytics_collector.errors import ConfigurationError
 MIN_SECRET_CHARS = 16
 
 
+def environment_for_child(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process with *settings* in it, for one that it starts."""
+    return {**os.environ, **settings}
+
+
 def default_data_dir() -> Path:
     """Return where `up` keeps its data unless it is told."""
     return Path(platformdirs.user_data_dir("analytics-collector", appauthor=False))

@@ -29,6 +29,7 @@ from analytics_collector.embedded.postgres import EmbeddedPostgres
 from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.errors import ConfigurationError
 from analytics_collector.server import listen
+from analytics_collector.settings import environment_for_child
 
 DEFAULT_PROJECT = "default"
 _READY_TIMEOUT_S = 2.0
@@ -103,14 +104,15 @@ def children(installation: Installation, host: str, port: int) -> list[ChildSpec
     """Return what `up` runs, in the order of starting."""
     data_dir = installation.data_dir
     directory = DataDir(data_dir)
-    env = {
-        **os.environ,
-        "ANALYTICS_DATABASE_URL": installation.database_url,
-        "ANALYTICS_REDIS_URL": installation.redis_url,
-        "ANALYTICS_SECRET": installation.secret,
-        "ANALYTICS_HOST": host,
-        "ANALYTICS_PORT": str(port),
-    }
+    env = environment_for_child(
+        {
+            "ANALYTICS_DATABASE_URL": installation.database_url,
+            "ANALYTICS_REDIS_URL": installation.redis_url,
+            "ANALYTICS_SECRET": installation.secret,
+            "ANALYTICS_HOST": host,
+            "ANALYTICS_PORT": str(port),
+        }
+    )
     # -P: what lies in the current directory is not imported instead of the real thing.
     command = (sys.executable, "-P", "-m", "analytics_collector")
     return [

@@ -115,14 +115,16 @@ def identify(row, at, user_id="u", **traits):
     )
 
 
-@pytest.mark.parametrize("order", list(permutations([1, 2])))
-def test_the_later_identify_wins_in_whatever_order_two_arrive(store, row, traits, run, order):
+@pytest.mark.parametrize("order", list(permutations([1, 2, 3])))
+def test_the_later_word_wins_for_each_trait_in_whatever_order_they_arrive(
+    store, row, traits, run, order
+):
     """A phone that was offline does not take back what was said since."""
-    said = {1: {"plan": "free", "city": "Rome"}, 2: {"plan": "pro"}}
+    said = {1: {"plan": "free", "city": "Rome"}, 2: {"plan": "pro"}, 3: {"city": "Oslo"}}
     for at in order:
         run(store.append([identify(row, at, **said[at])]))
 
-    assert traits("u") == {"plan": "pro", "city": "Rome"}
+    assert traits("u") == {"plan": "pro", "city": "Oslo"}
 
 
 def test_several_identifies_of_a_group_are_merged_in_their_order(store, row, traits, run):

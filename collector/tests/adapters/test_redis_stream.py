@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.exceptions import ResponseError
 
@@ -189,3 +191,25 @@ def test_a_group_that_is_gone_is_an_error_to_its_reader(group, redis, run):
 def test_the_client_repeats_no_command(redis):
     """A timeout may come after the command was carried out: trying again is ours to decide."""
     assert redis.get_retry()._retries == 0
+
+
+def test_a_task_that_is_cancelled_ends_whatever_it_was_doing(redis, run):
+    """A worker that is told to stop stops, at whichever step of a command that reaches it."""
+
+    async def ping_for_ever() -> None:
+        while True:
+            await redis.ping()
+
+    async def scenario() -> list[int]:
+        deaf = []
+        for steps in range(1, 60):
+            task = asyncio.create_task(ping_for_ever())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            if not (await asyncio.wait([task], timeout=1))[0]:
+                deaf.append(steps)
+                task.cancel()
+        return deaf
+
+    assert run(scenario()) == []

@@ -60,12 +60,12 @@ create index events_by_user on events (project_id, user_id, "timestamp");
 -- pages, which the publisher is after, unsummarised until the next vacuum.
 create index events_by_commit on events (commit_id);
 
--- The present traits of each identified user; `traits_at` is the newest identify that was merged.
+-- The present traits of each identified user, and when each was said.
 create table users (
     project_id bigint not null,
     user_id text not null,
     traits jsonb not null,
-    traits_at timestamptz not null,
+    trait_times jsonb not null,
     first_identified_at timestamptz not null default now(),
     primary key (project_id, user_id)
 );

@@ -45,34 +45,41 @@ from new_commit, counted
 select project_id, message_id::text as message_id from events where commit_id = $1
 
 -- name: merge_traits
--- Merge what the identify events of the commit $1 say into the traits of their users. Several of
--- one user become one row first: the latest value of each trait.
-with identified as (
+-- Merge what the identify events of the commit $1 say into the traits of their users. For each
+-- trait what was said later wins, in whatever order it arrives.
+with said as (
+    select distinct on (project_id, user_id, key) project_id, user_id, key, value, "timestamp"
+    from events, jsonb_each(traits)
+    where commit_id = $1 and type = 'identify'
+    order by project_id, user_id, key, "timestamp" desc, seq desc
+),
+identified as (
     select
         project_id,
         user_id,
-        coalesce(
-            jsonb_object_agg(trait.key, trait.value order by "timestamp", seq)
-                filter (where trait.key is not null),
-            '{}'
-        ) as traits,
-        max("timestamp") as traits_at
-    from events
-    left join lateral jsonb_each(coalesce(events.traits, '{}')) as trait on true
-    where commit_id = $1 and type = 'identify'
+        coalesce(jsonb_object_agg(key, value) filter (where key is not null), '{}') as traits,
+        coalesce(jsonb_object_agg(key, "timestamp") filter (where key is not null), '{}') as times
+    from (
+        select distinct project_id, user_id
+        from events
+        where commit_id = $1 and type = 'identify'
+    ) as identified_users
+    left join said using (project_id, user_id)
     group by project_id, user_id
 )
-insert into users (project_id, user_id, traits, traits_at)
-select project_id, user_id, traits, traits_at
+insert into users (project_id, user_id, traits, trait_times)
+select project_id, user_id, traits, times
 from identified
 order by project_id, user_id
-on conflict (project_id, user_id) do update set
-    -- What was said later wins, in whatever order it arrives.
-    traits = case
-        when excluded.traits_at >= users.traits_at then users.traits || excluded.traits
-        else excluded.traits || users.traits
-    end,
-    traits_at = greatest(users.traits_at, excluded.traits_at)
+on conflict (project_id, user_id) do update set (traits, trait_times) = (
+    select
+        users.traits || coalesce(jsonb_object_agg(said.key, said.value), '{}'),
+        users.trait_times || coalesce(jsonb_object_agg(said.key, times.value), '{}')
+    from jsonb_each(excluded.traits) as said
+    join jsonb_each_text(excluded.trait_times) as times using (key)
+    where times.value::timestamptz
+        >= coalesce((users.trait_times ->> key)::timestamptz, '-infinity')
+)
 
 -- name: commits_after
 -- The next commits of the log behind the cursor ($1, $2) that no transaction in progress can
