@@ -326,7 +326,7 @@ def run_program(collector):
         program += textwrap.dedent(source)
         settings = {"ANALYTICS_API_URL": collector.url, "ANALYTICS_API_KEY": API_KEY}
         return subprocess.run(
-            [sys.executable, "-c", program, *arguments],
+            [sys.executable, "-u", "-c", program, *arguments],
             env={**os.environ, **settings, **environment},
             capture_output=True,
             text=True,
