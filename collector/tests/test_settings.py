@@ -56,12 +56,16 @@ def test_a_secret_is_never_told():
 
 def test_the_urls_are_read_under_their_plain_names_too():
     """Hosting platforms set DATABASE_URL and REDIS_URL; our own name wins."""
-    plain = {"DATABASE_URL": "plain-db", "REDIS_URL": "plain-redis", "ANALYTICS_SECRET": "x" * 16}
+    plain = {
+        "DATABASE_URL": "postgres://plain",
+        "REDIS_URL": "redis://plain",
+        "ANALYTICS_SECRET": "x" * 16,
+    }
 
-    assert read_settings(plain).database_url == "plain-db"
-    assert read_settings(plain).redis_url == "plain-redis"
-    both = read_settings({**plain, "ANALYTICS_DATABASE_URL": "ours"})
-    assert both.database_url == "ours"
+    assert read_settings(plain).database_url == "postgres://plain"
+    assert read_settings(plain).redis_url == "redis://plain"
+    both = read_settings({**plain, "ANALYTICS_DATABASE_URL": "postgresql://ours"})
+    assert both.database_url == "postgresql://ours"
 
 
 def test_no_other_setting_has_a_plain_name():

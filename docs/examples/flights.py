@@ -164,6 +164,9 @@ def collector(data_dir: Path, port: int) -> Iterator[dict[str, Any]]:
             raise SystemExit("the collector did not start")
         yield json.loads(line)
     finally:
+        # From here on nobody may interrupt the tidying up.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         process.send_signal(signal.SIGTERM)
         process.wait()
 
@@ -228,7 +231,7 @@ It is yours to play with, at {url}
   curl {url}/api/v1/analytics/funnel -H 'x-api-key: {key}' \\
     -d '{json.dumps(QUESTION)}'
 
-An event of your own, in Python:
+An event of your own, in Python (`.nox/demo/bin/python`, or any after `pip install ./sdk-python`):
 
   import analytics_sdk as analytics
   analytics.init("{key}", "{url}")
@@ -242,7 +245,8 @@ def main() -> None:
     parser.add_argument("--exit", action="store_true", help="stop at the end instead of staying up")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # end as with Ctrl-C, in order
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))  # end as with Ctrl-C, in order
     home = Path(tempfile.mkdtemp(prefix="analytics-demo-"))
     try:
         click.echo("starting Postgres, Valkey, a server and a worker ...")
@@ -261,6 +265,7 @@ def main() -> None:
     finally:
         analytics.shutdown()
         shutil.rmtree(home, ignore_errors=True)
+        click.echo("stopped; the data is gone")
 
 
 if __name__ == "__main__":

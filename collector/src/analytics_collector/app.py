@@ -7,7 +7,7 @@ import logging
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from analytics_collector.assemble import Services
@@ -30,6 +30,7 @@ def create_app(services: Services) -> Starlette:
             Refusal: on_refusal,
             StoreUnavailable: on_store_unavailable,
             HTTPException: _on_http_exception,
+            ClientDisconnect: _on_disconnect,
             Exception: _on_fault,
         },
     )
@@ -46,6 +47,11 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
         headers=dict(exc.headers or {}),
     )
     return problem(refusal, request.scope["request_id"])
+
+
+async def _on_disconnect(request: Request, exc: Exception) -> Response:
+    """Nobody is there to read an answer."""
+    return Response(status_code=400)
 
 
 async def _on_fault(request: Request, exc: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Join the parts of a server: the only module that names concrete classes."""
+"""Join the parts of a server."""
 
 from __future__ import annotations
 
@@ -60,24 +60,27 @@ class Services:
     reader: PostgresReader
     probes: Probes
     writer: GroupWriter
-    write_pool: asyncpg.Pool
-    read_pool: asyncpg.Pool
+    pools: tuple[asyncpg.Pool, ...]
     redis: Redis
 
     async def close(self) -> None:
         """Write what was taken, then let go of everything."""
         await self.writer.stop()
-        self.write_pool.terminate()
-        self.read_pool.terminate()
+        for pool in self.pools:
+            pool.terminate()
         await self.redis.aclose()
 
 
 async def build_services(settings: Settings) -> Services:
     """Return started services. Raises `UnsafeStore` or `ConfigurationError` if they can't be.
 
-    Writes have connections of their own: a slow analysis never keeps an event waiting.
+    Writes have connections of their own, and so have keys and probes: a slow analysis never keeps
+    an event waiting.
     """
     write_pool = await connect_pool(
+        settings.database_url, min_size=1, max_size=2, timeout_s=settings.commit_timeout_s
+    )
+    door_pool = await connect_pool(
         settings.database_url, min_size=1, max_size=2, timeout_s=settings.commit_timeout_s
     )
     read_pool = await connect_pool(
@@ -90,13 +93,12 @@ async def build_services(settings: Settings) -> Services:
     writer = GroupWriter(PostgresEventStore(write_pool))
     writer.start()
     return Services(
-        keys=Keys(PostgresKeyStore(read_pool), settings.secret),
+        keys=Keys(PostgresKeyStore(door_pool), settings.secret),
         pipeline=Pipeline(RateLimiter(settings.rate_limit_per_minute), writer),
         in_flight=InFlight(MAX_BYTES_IN_FLIGHT),
         reader=PostgresReader(read_pool),
-        probes=Probes(read_pool, redis),
+        probes=Probes(door_pool, redis),
         writer=writer,
-        write_pool=write_pool,
-        read_pool=read_pool,
+        pools=(write_pool, door_pool, read_pool),
         redis=redis,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,10 @@ from prometheus_client import start_http_server
 from analytics_collector import logs, metrics
 from analytics_collector.adapters.migrate import migrate as migrate_database
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
-from analytics_collector.errors import CollectorError
+from analytics_collector.errors import CollectorError, ConfigurationError
 from analytics_collector.model import SCOPES
 from analytics_collector.server import serve as serve_until_stopped
-from analytics_collector.settings import read_settings
+from analytics_collector.settings import NOT_NEEDED, read_settings
 from analytics_collector.up import (
     Installation,
     as_json,
@@ -50,8 +51,11 @@ def told(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except CollectorError as exc:
             raise click.ClickException(str(exc)) from exc
-        except (asyncpg.PostgresError, OSError) as exc:
+        except asyncpg.PostgresError as exc:
             raise click.ClickException(f"Postgres: {type(exc).__name__}: {exc}") from exc
+        except OSError as exc:
+            where = f": {exc.filename}" if exc.filename else ""
+            raise click.ClickException(f"{exc.strerror or exc}{where}") from exc
 
     return wrapper
 
@@ -81,9 +85,10 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
         host=host,
         port=port,
         data_dir=data_dir,
-        database_url="embedded",
-        redis_url="embedded",
-        secret="embedded secret",  # noqa: S106 - a stand-in, `up` makes its own
+        # It brings its own.
+        database_url=NOT_NEEDED,
+        redis_url=NOT_NEEDED,
+        secret=NOT_NEEDED,
     )
     logs.configure("WARNING")
     installation = Installation(settings.data_dir.absolute())
@@ -122,7 +127,7 @@ def serve(host: str | None, port: int | None, migrate_first: bool) -> None:
 @told
 def worker(metrics_port: int | None) -> None:
     """Publish commits to Redis and run the consumers, on the databases of the environment."""
-    settings = read_settings()
+    settings = read_settings(secret=NOT_NEEDED)
     logs.configure(settings.log_level)
     if metrics_port is not None:
         start_http_server(metrics_port, settings.host, metrics.REGISTRY)
@@ -155,6 +160,8 @@ def projects() -> None:
 @told
 def create_project(name: str, data_dir: Path | None, as_machine: bool) -> None:
     """Create the project NAME."""
+    if not name.strip() or not name.isprintable():
+        raise click.BadParameter("must have characters that can be read", param_hint="NAME")
     made = _administer(data_dir, lambda admin: admin.create_project(name))
     click.echo(as_json(made) if as_machine else f"project {made['project_id']}: {name}")
 
@@ -177,7 +184,7 @@ def keys() -> None:
 @click.option("--project", default="default", show_default=True)
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True)
 @click.option("--name", default="", help="What the key is for.")
-@click.option("--expires-in-days", type=click.FloatRange(min=0, min_open=True))
+@click.option("--expires-in-days", type=click.FloatRange(0, 36_500, min_open=True))
 @_data_dir
 @_json
 @told
@@ -191,10 +198,16 @@ def create_key(
 ) -> None:
     """Create a key; it is shown this once. Give --scope more than once for several."""
     expires_at = None
+    if expires_in_days is not None and math.isnan(expires_in_days):
+        raise click.BadParameter("must be a number", param_hint="--expires-in-days")
     if expires_in_days is not None:
         expires_at = datetime.now(UTC) + timedelta(days=expires_in_days)
-    made = _administer(data_dir, lambda admin: admin.create_key(project, scopes, name, expires_at))
-    click.echo(as_json(made) if as_machine else f"key: {made['key']}")
+    made = _administer(
+        data_dir,
+        lambda admin: admin.create_key(project, scopes, name, expires_at),
+        with_secret=True,
+    )
+    click.echo(as_json(made) if as_machine else f"key: {made['key']}\nid: {made['key_id']}")
 
 
 @keys.command("list")
@@ -208,7 +221,7 @@ def list_keys(project: str | None, data_dir: Path | None, as_machine: bool) -> N
 
 
 @keys.command("revoke")
-@click.argument("key_id", type=int)
+@click.argument("key_id", type=click.IntRange(1, 2**63 - 1))
 @_data_dir
 @_json
 @told
@@ -219,18 +232,28 @@ def revoke_key(key_id: int, data_dir: Path | None, as_machine: bool) -> None:
 
 
 @contextmanager
-def _database(data_dir: Path | None) -> Iterator[tuple[str, str]]:
+def _database(data_dir: Path | None, *, with_secret: bool = False) -> Iterator[tuple[str, str]]:
     """Give the database's URL and the secret, of `up`'s directory or of the environment."""
-    if data_dir is None:
-        settings = read_settings(redis_url="unused")
-        yield settings.database_url, settings.secret
+    if data_dir is not None:
+        installation = Installation(data_dir.absolute())
+        with installation.database() as database_url:
+            yield database_url, installation.ensure_secret()
         return
-    installation = Installation(data_dir.absolute())
-    with installation.database() as database_url:
-        yield database_url, installation.secret
+    try:
+        settings = read_settings(redis_url=NOT_NEEDED, secret=None if with_secret else NOT_NEEDED)
+    except ConfigurationError as exc:
+        raise ConfigurationError(
+            f"{exc}; or, for the data of `up`, give its directory with --data-dir"
+        ) from exc
+    yield settings.database_url, settings.secret
 
 
-def _administer(data_dir: Path | None, action: Callable[[ProjectAdmin], Awaitable[Any]]) -> Any:
+def _administer(
+    data_dir: Path | None,
+    action: Callable[[ProjectAdmin], Awaitable[Any]],
+    *,
+    with_secret: bool = False,
+) -> Any:
     async def run(database_url: str, secret: str) -> Any:
         connection = await asyncpg.connect(database_url, timeout=10)
         try:
@@ -238,7 +261,7 @@ def _administer(data_dir: Path | None, action: Callable[[ProjectAdmin], Awaitabl
         finally:
             await connection.close()
 
-    with _database(data_dir) as (database_url, secret):
+    with _database(data_dir, with_secret=with_secret) as (database_url, secret):
         return asyncio.run(run(database_url, secret))
 
 

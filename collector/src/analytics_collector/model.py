@@ -37,7 +37,7 @@ class RawBatch:
 
 
 class EventRow(NamedTuple):
-    """One valid event, a member for each column in the order of `store_events.sql`."""
+    """One valid event, a member for each column in the order of `store_events` in `events.sql`."""
 
     project_id: int
     message_id: str
@@ -107,9 +107,10 @@ class Cursor(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One commit as the stream holds it: `events` is a JSON array."""
+    """One commit as the stream holds it: `events` is a JSON array, `previous` the one before."""
 
     cursor: Cursor
+    previous: Cursor
     events: str
 
 

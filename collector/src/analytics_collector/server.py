@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import socket
 from types import FrameType
@@ -38,10 +39,9 @@ async def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=settings.trusted_proxies or None,
+            proxy_headers=False,  # nobody asks for the client's address
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s),
         )
         # Uvicorn raises the signal that stopped it once more when it is done; we are not, yet.
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
 from analytics_collector.errors import ConfigurationError
 
 MIN_SECRET_CHARS = 16
+# Stands in a setting that the command at hand makes no use of.
+NOT_NEEDED = ""
 
 
 def environment_for_child(settings: Mapping[str, str]) -> dict[str, str]:
@@ -41,7 +44,6 @@ class Settings:
     port: int = 8000
     data_dir: Path = field(default_factory=default_data_dir)
     log_level: str = "INFO"
-    trusted_proxies: str = ""
     rate_limit_per_minute: int = 120_000
     commit_timeout_s: float = 5.0
     database_pool_size: int = 8
@@ -51,9 +53,17 @@ class Settings:
 _PLAIN_NAMES = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
 
-def _positive(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        number = convert(text)
+def _number(convert: type[int] | type[float], text: str) -> float:
+    try:
+        return convert(text)
+    except ValueError:
+        kind = "whole number" if convert is int else "number"
+        raise ValueError(f"must be a {kind}, not {text!r}") from None
+
+
+def _positive(convert: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = _number(convert, text)
         if not 0 < number < math.inf:
             raise ValueError("must be greater than 0")
         return number
@@ -61,11 +71,26 @@ def _positive(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-def _port(text: str) -> int:
-    number = int(text)
+def _port(text: str) -> float:
+    number = _number(int, text)
     if not 0 <= number <= 65535:
         raise ValueError("must be between 0 and 65535")
     return number
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            url = urlsplit(text)
+            is_good = url.scheme in schemes and url.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            # The text itself may hold a password.
+            raise ValueError(f"must be a URL that begins with {' or '.join(schemes)}")
+        return text
+
+    return parse
 
 
 def _secret(text: str) -> str:
@@ -81,6 +106,8 @@ def _level(text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
+    "database_url": _url("postgresql", "postgres"),
+    "redis_url": _url("redis", "rediss", "unix"),
     "secret": _secret,
     "port": _port,
     "data_dir": Path,

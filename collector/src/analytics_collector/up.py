@@ -35,6 +35,8 @@ DEFAULT_PROJECT = "default"
 _READY_TIMEOUT_S = 2.0
 _SERVE_STOP_S = 15.0
 _LEFTOVER_POLL_S = 0.1
+# Whatever http_proxy says: the server is on this machine.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,8 @@ class Installation:
         """Where its Valkey listens while it runs."""
         return EmbeddedValkey(self.data_dir).url
 
-    @property
-    def secret(self) -> str:
-        """The secret of its keys; made at the first use."""
+    def ensure_secret(self) -> str:
+        """Return the secret of its keys, made at the first use."""
         path = self.data_dir / "secret"
         if not path.exists():
             DataDir(self.data_dir).create()
@@ -89,7 +90,7 @@ class Installation:
             return kept
         connection = await asyncpg.connect(self.database_url, timeout=10)
         try:
-            admin = ProjectAdmin(connection, self.secret)
+            admin = ProjectAdmin(connection, self.ensure_secret())
             await admin.ensure_project(DEFAULT_PROJECT)
             key = await admin.create_key(DEFAULT_PROJECT, ["ingest", "read"], "up")
             admin_key = await admin.create_key(DEFAULT_PROJECT, ["admin"], "up (admin)")
@@ -108,7 +109,7 @@ def children(installation: Installation, host: str, port: int) -> list[ChildSpec
         {
             "ANALYTICS_DATABASE_URL": installation.database_url,
             "ANALYTICS_REDIS_URL": installation.redis_url,
-            "ANALYTICS_SECRET": installation.secret,
+            "ANALYTICS_SECRET": installation.ensure_secret(),
             "ANALYTICS_HOST": host,
             "ANALYTICS_PORT": str(port),
         }
@@ -151,11 +152,20 @@ def choose_port(host: str, port: int, installation: Installation) -> int:
     try:
         probe = listen(host, port)
     except ConfigurationError:
+        _refuse_second(installation)
         _wait_for_leftover(installation)
         probe = listen(host, port)
     with probe:
         chosen: int = probe.getsockname()[1]
         return chosen
+
+
+def _refuse_second(installation: Installation) -> None:
+    """Raise `DataDirInUse` if another `up` works on the directory: then the port is its."""
+    directory = DataDir(installation.data_dir)
+    if directory.path.exists():
+        directory.claim()
+        directory.release()
 
 
 def _wait_for_leftover(installation: Installation) -> None:
@@ -178,7 +188,7 @@ def base_url(host: str, port: int) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=_READY_TIMEOUT_S) as answer:
+        with _DIRECT.open(url, timeout=_READY_TIMEOUT_S) as answer:
             status: int = answer.status
             return status == 200
     except (urllib.error.URLError, OSError):

@@ -33,7 +33,7 @@ def test_what_is_pending_is_applied_once(empty_database, connection, run):
 
 
 def test_ten_that_start_at_once_apply_it_once(empty_database, connection, run):
-    """Any number of servers may come up together on an empty database (PG-13)."""
+    """Any number of servers may come up together on an empty database."""
 
     async def together() -> list[list[Migration]]:
         return await asyncio.gather(*(migrate(empty_database, [ONE, TWO]) for _ in range(10)))

@@ -31,7 +31,7 @@ def find(pool, run, key):
 
 
 def test_the_database_holds_neither_the_key_nor_the_secret(admin, project, pool, run):
-    """A dump of the database opens nothing: it has a MAC and twelve characters (SEC-05)."""
+    """A dump of the database opens nothing: it has a MAC and twelve characters."""
     key = run(admin.create_key(project, ["ingest"], "web"))["key"]
 
     dump = "\n".join(

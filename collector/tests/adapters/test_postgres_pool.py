@@ -36,13 +36,13 @@ def careless_server():
 
 
 def test_a_postgres_that_does_not_flush_is_refused_by_name(careless_server, run):
-    """Without fsync or full page writes a power cut takes back what we acknowledged (COL-05)."""
+    """Without fsync or full page writes a power cut takes back what we acknowledged."""
     with pytest.raises(UnsafeStore, match="fsync and full_page_writes off"):
         run(connect_pool(careless_server, **SIZE))
 
 
 def test_a_postgres_that_commits_later_is_refused_by_name(empty_database, connection, run):
-    """Without synchronous commit a crash does; the message says how to turn it on (COL-05)."""
+    """Without synchronous commit a crash does; the message says how to turn it on."""
     run(migrate(empty_database))
     name = run(connection.fetchval("select current_database()"))
     run(connection.execute(f"alter database {name} set synchronous_commit = off"))

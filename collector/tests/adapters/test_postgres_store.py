@@ -63,7 +63,7 @@ def test_duplicates_are_told_by_their_position(store, row, names, run):
 
 
 def test_the_same_id_in_two_projects_is_two_events(store, row, pool, run):
-    """No tenant can suppress the event of another (COL-09)."""
+    """No tenant can suppress the event of another."""
     mine = row()
     insert = "insert into projects (name) values ($1) returning project_id"
     yours = mine._replace(project_id=run(pool.fetchval(insert, uuid4().hex)))
@@ -162,7 +162,7 @@ def test_a_duplicate_identify_is_not_merged_again(store, row, traits, run):
 def test_two_stores_with_the_same_ids_in_opposite_order_do_not_fail(
     postgres_dsn, pool, row, run, kind
 ):
-    """Clients that retry at two servers at once get no error, and one row each (PG-11)."""
+    """Clients that retry at two servers at once get no error, and one row each."""
 
     async def race() -> None:
         database = await pool.fetchval("select current_database()")
@@ -201,7 +201,7 @@ def test_two_stores_with_the_same_ids_in_opposite_order_do_not_fail(
     ids=["nul", "surrogate", "nul in json", "surrogate in json", "digits", "no json", "id", "null"],
 )
 def test_a_row_that_can_never_be_stored_is_refused_as_such(store, row, names, run, members):
-    """What slips past the checks is no outage, or it would be sent for ever (PG-10)."""
+    """What slips past the checks is no outage, or it would be sent for ever."""
     poison = row()._replace(**members)
 
     with pytest.raises(RowsRefused):
@@ -245,7 +245,7 @@ def fragile(empty_database, connection, run):
 
 
 def test_a_killed_backend_is_an_outage_that_heals(fragile, row, run):
-    """Whatever asyncpg makes of it, it is StoreUnavailable, and the next one succeeds (PG-04)."""
+    """Whatever asyncpg makes of it, it is StoreUnavailable, and the next one succeeds."""
 
     async def scenario() -> list[object]:
         outcomes: list[object] = []
@@ -273,7 +273,7 @@ def test_a_killed_backend_is_an_outage_that_heals(fragile, row, run):
 
 @pytest.mark.parametrize("kind", ["track", "identify"])
 def test_a_locked_table_is_an_outage_in_time_and_heals(fragile, row, run, kind):
-    """A store that hangs is told 503 while its client still listens, and recovers alone (PG-06)."""
+    """A store that hangs is told 503 while its client still listens, and recovers alone."""
     waiting = row(type=kind, name="later", userId="u")
 
     async def attempt() -> None:
@@ -309,7 +309,7 @@ def test_a_backend_killed_in_the_middle_stores_nothing(fragile, row, run):
 
 
 def test_a_database_that_only_reads_is_an_outage(fragile, row, run):
-    """A primary that became a replica makes events wait, and is never a fault (PG-08)."""
+    """A primary that became a replica makes events wait, and is never a fault."""
 
     async def switch(value: str) -> None:
         database = await fragile.operator.fetchval("select current_database()")
@@ -328,7 +328,7 @@ def test_a_database_that_only_reads_is_an_outage(fragile, row, run):
 
 
 def test_a_server_that_lets_nobody_in_is_an_outage(fragile, row, pool, run):
-    """While it has no connection for us events wait; after that nothing is left of it (PG-07)."""
+    """While it has no connection for us events wait; after that nothing is left of it."""
 
     async def let_in(anybody: bool) -> None:
         database = await fragile.operator.fetchval("select current_database()")

@@ -133,7 +133,7 @@ def test_an_event_that_the_store_refuses_is_listed_and_the_others_are_stored(sit
 
 
 def test_a_hundred_copies_of_a_batch_at_once_are_one(site):
-    """However a retry races with itself: a row each, and every copy but one is told (COL-08)."""
+    """However a retry races with itself: a row each, and every copy but one is told."""
     batch = [event(f"copy-{n}") for n in range(5)]
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: site.post(*batch), range(100)))
@@ -220,7 +220,7 @@ def test_without_a_valid_key_nothing_is_said_but_that(site, key):
 
 
 def test_two_keys_are_no_key(site):
-    """Which of two readers takes which of two headers is a game that we don't play (SEC-02)."""
+    """Which of two readers takes which of two headers is a game that we don't play."""
     key = site.keys["ingest"]
 
     answer = site.ask(
@@ -231,7 +231,7 @@ def test_two_keys_are_no_key(site):
 
 
 def test_a_key_in_the_address_is_no_key(site):
-    """Addresses end up in logs and histories: a key there does not work (BAT-3, SEC-02)."""
+    """Addresses end up in logs and histories: a key there does not work (BAT-3)."""
     key = site.keys["ingest"]
 
     answer = site.ask("POST", f"/api/v1/events?x-api-key={key}", json={"batch": [event()]})
@@ -241,7 +241,7 @@ def test_a_key_in_the_address_is_no_key(site):
 
 @pytest.mark.parametrize("scope", ["read", "admin"])
 def test_a_key_for_something_else_may_not_write(site, scope):
-    """403 before anything of the request is looked at; the message names the scope (SEC-03)."""
+    """403 before anything of the request is looked at; the message names the scope."""
     answer = site.post(event(), key=scope, content_type="text/plain")
 
     assert_refused(answer, "INSUFFICIENT_SCOPE")
@@ -249,7 +249,7 @@ def test_a_key_for_something_else_may_not_write(site, scope):
 
 
 def test_a_key_for_writing_may_not_read(site):
-    """What sits in every browser opens no report (SEC-03)."""
+    """What sits in every browser opens no report."""
     answer = site.ask("GET", "/api/v1/users/u/events", headers={"x-api-key": site.keys["ingest"]})
 
     assert_refused(answer, "INSUFFICIENT_SCOPE")
@@ -316,7 +316,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(site, dial):
 
 
 def test_a_body_that_does_not_say_how_large_it_is_is_counted(site, dial):
-    """A hundred chunked megabytes are over after a few (RES-03, BAT-9)."""
+    """A hundred chunked megabytes are over after a few (BAT-9)."""
     wire = dial(site.port)
     wire.send(head(site, Transfer_Encoding="chunked"))
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
@@ -411,9 +411,9 @@ def test_postgres_away_is_told_as_such_and_heals(site, eventually):
 
 
 def test_redis_away_costs_no_event(site):
-    """Events are safe in Postgres; health says `degraded`, and stays 200 (RD-05)."""
+    """Events are safe in Postgres; health says `degraded`, and stays 200."""
     redis = type(site.services.redis).from_url("unix:///nonexistent/redis.sock")
-    probes = type(site.services.probes)(site.services.read_pool, redis)
+    probes = type(site.services.probes)(site.services.pools[0], redis)
     port = site.variant(redis=redis, probes=probes)
 
     answer = site.post(event("no-redis"), port=port)
@@ -469,7 +469,7 @@ def test_a_fault_of_ours_is_a_503_without_its_inside(site, log_text):
 
 @pytest.mark.parametrize("sent", [0, 1, 500])
 def test_a_client_that_leaves_in_the_middle_stores_nothing(site, dial, log_text, eventually, sent):
-    """Half a body is no batch, and its end is no fault of ours (COL-12)."""
+    """Half a body is no batch, and its end is no fault of ours."""
     wire = dial(site.port)
     body = json.dumps({"batch": [event("half") for _ in range(10)]}).encode()
     wire.send(head(site, Content_Length=len(body)) + body[:sent])
@@ -484,7 +484,7 @@ def test_a_client_that_leaves_in_the_middle_stores_nothing(site, dial, log_text,
 def test_a_client_that_leaves_before_its_answer_is_stored_once(
     site, dial, held_commits, eventually
 ):
-    """It can't know, so it will send the same again; that is a duplicate (COL-12)."""
+    """It can't know, so it will send the same again; that is a duplicate."""
     batch = [event("left")]
     body = json.dumps({"batch": batch}).encode()
     wire = dial(site.port)
@@ -561,7 +561,7 @@ HOSTILE_BODIES = [
 
 
 def test_no_log_line_has_a_key_or_the_content_of_an_event(site, log_text):
-    """Not even at DEBUG, and not while everything goes wrong (SEC-05, ANS-14)."""
+    """Not even at DEBUG, and not while everything goes wrong (ANS-14)."""
     unknown = generate_key()
     answers = [site.ask("POST", f"/api/v1/events?x-api-key={unknown}", content=b"secret-value")]
     for body in HOSTILE_BODIES:
@@ -593,7 +593,7 @@ def test_nothing_is_stored_of_a_request_that_is_refused(site):
 
 
 def test_the_numbers_have_few_labels_and_none_from_clients(site):
-    """A client can neither fill the monitoring with names nor read a key there (RES-14)."""
+    """A client can neither fill the monitoring with names nor read a key there."""
     for n in range(20):
         site.post(event(f"metric-name-{n}"), {"type": f"metric-type-{n}"})
         site.ask("GET", f"/metric-path-{n}")

@@ -101,7 +101,7 @@ def trickle(wire, text: bytes, times: int = 400) -> threading.Thread:
 
 
 def test_headers_that_trickle_in_are_given_up(wire):
-    """A slow loris holds a connection for the deadline, however busy it looks (RES-01)."""
+    """A slow loris holds a connection for the deadline, however busy it looks."""
     wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n")
     sender = trickle(wire, b"a: b\r\n")
 
@@ -110,7 +110,7 @@ def test_headers_that_trickle_in_are_given_up(wire):
 
 
 def test_a_body_that_trickles_in_is_given_up(body_wire):
-    """Neither does a body keep a connection for longer than the deadline (RES-01)."""
+    """Neither does a body keep a connection for longer than the deadline."""
     body_wire.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
     sender = trickle(body_wire, b"x")
 
@@ -119,7 +119,7 @@ def test_a_body_that_trickles_in_is_given_up(body_wire):
 
 
 def test_a_connection_that_says_nothing_is_closed(wire):
-    """To connect is not enough to be waited for (RES-01)."""
+    """To connect is not enough to be waited for."""
     wire.rest()  # or the timeout of the socket fails the test
 
 
@@ -143,7 +143,7 @@ def test_a_client_that_is_silent_between_requests_keeps_its_connection(wire):
 
 
 def test_an_endless_header_is_refused_before_it_fills_memory(patient_port, dial):
-    """A stranger's 200 MB header costs what a socket buffers, not 200 MB (RES-02)."""
+    """A stranger's 200 MB header costs what a socket buffers, not 200 MB."""
     wire = dial(patient_port)
     sent = 0
     answer = b""
@@ -302,7 +302,7 @@ def test_what_is_no_http_gets_one_refusal(patient_port, dial, garbage):
     ids=["cl.te", "te.cl", "cl.te short", "te list", "te unknown", "te blank", "cl.cl"],
 )
 def test_a_request_hidden_in_another_is_never_answered(patient_port, dial, smuggled):
-    """Where two readers could see one request or two, we see none (BAD-11)."""
+    """Where two readers could see one request or two, we see none."""
     wire = dial(patient_port)
     wire.send(b"POST /1 HTTP/1.1\r\nHost: h\r\n" + smuggled)
     wire.connection.shutdown(1)

@@ -45,12 +45,14 @@ def test_the_events_of_a_user_come_newest_first(api, pool, run):
         "anonymousId": "d1",
         "sessionId": "s1",
         "groupId": "g1",
+        "previousId": None,
         "timestamp": "2025-03-03T12:00:00.000Z",
         "clientTimestamp": "2025-03-02T12:00:00.000Z",
         "receivedAt": "2025-03-03T12:00:00.000Z",
         "properties": {},
         "traits": {"plan": "pro"},
         "context": {"ip": "::1"},
+        "extra": None,
     }
     assert body["events"][2]["properties"] == {"n": 100, "t": 'ä"', "big": 123456789012345678901}
 

@@ -115,7 +115,7 @@ def test_the_verdict_does_not_depend_on_the_neighbours(events):
 )
 @given(st.lists(plausible | spoiled, min_size=1, max_size=6))
 def test_an_accepted_event_is_stored_as_it_was_sent(pool, run, events):
-    """Postgres takes every row that passed, and gives back what the client said (BAD-13)."""
+    """Postgres takes every row that passed, and gives back what the client said."""
     events = [{**event, "messageId": str(uuid.uuid4())} for event in events]
     batch = judged(*events)
 
@@ -196,3 +196,15 @@ def test_a_bracket_in_a_text_is_no_level(member):
     kind = {"type": "identify", "userId": "u"}
 
     assert judged({**kind, member: {"code": code}}).rejected == []
+
+
+def test_numbers_count_with_the_digits_that_they_will_have():
+    """Five bytes of 1e300 take three hundred in the store, in the stream and in every answer."""
+    few = {"type": "track", "name": "a", "properties": {"v": [1e300] * 100}}
+    many = {"type": "track", "name": "a", "properties": {"v": [1e300] * 1000}}
+    words = {"type": "track", "name": "a", "properties": {"v": ["see the 3e5 trees"] * 1000}}
+
+    batch = judged(few, many, words)
+
+    assert batch.indexes == [0, 2]
+    assert [rejection.code for rejection in batch.rejected] == ["EVENT_TOO_LARGE"]

@@ -25,7 +25,8 @@ def test_events_are_counted_by_project_day_and_name():
         '{"projectId": 2, "timestamp": "2026-01-01T00:00:00+00:00", "name": "b"}]'
     )
 
-    counts = count_by_day([Entry(Cursor(1, 1), text), Entry(Cursor(1, 2), "[]")])
+    first, second = Cursor(1, 1), Cursor(1, 2)
+    counts = count_by_day([Entry(first, Cursor(0, 0), text), Entry(second, first, "[]")])
 
     assert counts == [(1, date(2026, 1, 2), "a", 1), (2, date(2026, 1, 1), "b", 2)]
 
@@ -60,7 +61,7 @@ class DyingGroup(ConsumerGroup):
 
 
 def test_a_consumer_that_dies_before_it_acknowledges_counts_once(plant, ended, run):
-    """Effect and cursor are one transaction: the entry comes again and is known (RD-02)."""
+    """Effect and cursor are one transaction: the entry comes again and is known."""
 
     async def scenario() -> None:
         for _ in range(3):
@@ -85,7 +86,7 @@ def test_a_consumer_that_dies_before_it_acknowledges_counts_once(plant, ended, r
 
 
 def test_what_a_dead_consumer_held_is_counted_before_what_is_new(plant, ended, run):
-    """Entries that were delivered to somebody who is gone are not passed over (RD-14)."""
+    """Entries that were delivered to somebody who is gone are not passed over."""
 
     async def scenario() -> None:
         async with plant.log() as log:
@@ -105,8 +106,62 @@ def test_what_a_dead_consumer_held_is_counted_before_what_is_new(plant, ended, r
     run(scenario())
 
 
+class TooEarlyGroup(ConsumerGroup):
+    """A consumer's end of the stream of one that looked for what was left before it was left."""
+
+    async def claim_pending(self, count: int) -> list[Entry]:
+        return []
+
+
+def test_an_entry_that_a_dethroned_consumer_took_is_not_passed_over(plant, ended, run):
+    """Who lost its lock without knowing takes an entry out of the group; the next one needs it."""
+
+    async def scenario() -> None:
+        async with plant.log() as log, plant.log() as other_log:
+            for _ in range(40):
+                await plant.commit()
+            await plant.publish_all(plant.publisher(other_log))
+            dethroned = ConsumerGroup(plant.redis, daily_counts.NAME, "dethroned")
+            await dethroned.ensure()
+            assert len(await dethroned.read(39, 1)) == 39
+            group = TooEarlyGroup(plant.redis, daily_counts.NAME, "active")
+
+            async with ended(asyncio.create_task(DailyCounts(log, group).run())):
+                await plant.until_all_counted()
+
+    run(scenario())
+
+
+def test_a_commit_whose_events_are_gone_stops_nobody(plant, ended, run):
+    """Events may be deleted before they are published."""
+
+    async def scenario() -> None:
+        await plant.commit()
+        await plant.pool.execute("delete from events")
+        plant.stored = 0
+        await plant.commit()
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
+            await plant.until_all_counted()
+
+    run(scenario())
+
+
+def test_an_entry_of_somebody_else_stops_nobody(plant, ended, run):
+    """A stranger who writes into the stream costs no event."""
+
+    async def scenario() -> None:
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
+            await plant.commit()
+            await plant.until_all_counted()
+            await plant.redis.xadd(STREAM, {"hello": "world"}, id="18446744073709551-1")
+            await plant.commit()
+            await plant.until_all_counted()
+
+    run(scenario())
+
+
 def test_a_killed_connection_counts_nothing_twice(plant, ended, run):
-    """Postgres may end our connections at any moment; the job begins again (RD-02)."""
+    """Postgres may end our connections at any moment; the job begins again."""
 
     async def scenario() -> None:
         async with ended(plant.keep_publishing(), plant.keep_counting()):
@@ -120,7 +175,7 @@ def test_a_killed_connection_counts_nothing_twice(plant, ended, run):
 
 
 def test_a_group_that_was_destroyed_is_made_again(plant, ended, run):
-    """It begins at the beginning, and what was counted is not counted again (RD-11)."""
+    """It begins at the beginning, and what was counted is not counted again."""
 
     async def scenario() -> None:
         async with ended(plant.keep_publishing(), plant.keep_counting()):
@@ -137,7 +192,7 @@ def test_a_group_that_was_destroyed_is_made_again(plant, ended, run):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_redis_that_loses_its_memory_at_any_moment_loses_no_event(plant, ended, run, seed):
-    """FLUSHALL in the middle of everything: each commit is counted, and once (RD-01, RD-03)."""
+    """FLUSHALL in the middle of everything: each commit is counted, and once."""
     chance = random.Random(seed)
 
     async def scenario() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncpg
 
 from analytics_collector.adapters.redis.names import STREAM
+from analytics_collector.adapters.redis.stream import EventStream
+from analytics_collector.model import Cursor, Entry
 
 
 def test_commits_are_published_in_order_with_all_their_events(plant, new_event, run):
@@ -26,7 +28,7 @@ def test_commits_are_published_in_order_with_all_their_events(plant, new_event, 
 
 
 def test_a_transaction_that_began_early_and_commits_late_is_not_skipped(plant, new_event, run):
-    """Nothing is published past a commit that can still come before it (RD-04)."""
+    """Nothing is published past a commit that can still come before it."""
 
     async def scenario() -> None:
         slow = await asyncpg.connect(plant.settings.database_url)
@@ -54,7 +56,7 @@ def test_a_transaction_that_began_early_and_commits_late_is_not_skipped(plant, n
 
 
 def test_a_commit_with_a_low_id_in_a_late_transaction_is_not_skipped(plant, new_event, run):
-    """The id of a commit says nothing of its place in the log; the transaction does (RD-04)."""
+    """The id of a commit says nothing of its place in the log; the transaction does."""
 
     async def scenario() -> None:
         async with plant.log() as log:
@@ -75,7 +77,7 @@ def test_a_commit_with_a_low_id_in_a_late_transaction_is_not_skipped(plant, new_
 
 
 def test_a_flushed_stream_is_filled_again_without_a_new_commit(plant, run):
-    """What a consumer has not had yet comes back, even if nothing else happens (RD-01)."""
+    """What a consumer has not had yet comes back, even if nothing else happens."""
 
     async def scenario() -> None:
         async with plant.log() as log:
@@ -137,5 +139,39 @@ def test_a_publisher_that_was_overtaken_appends_nothing_twice(plant, run):
 
         streamed = await plant.streamed()
         assert len(streamed) == len(set(streamed)) == 6
+
+    run(scenario())
+
+
+def test_a_database_that_was_restored_elsewhere_is_published_on(plant, ended, run):
+    """Its commits carry transaction ids that the new cluster has not reached yet."""
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await plant.commit()
+        await plant.pool.execute(
+            "update commits set xid = (xid::text::bigint + 1000000)::text::xid8"
+        )
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
+            await plant.until_all_counted()
+            for _ in range(3):
+                await plant.commit()
+            await plant.until_all_counted()
+
+    run(scenario())
+
+
+def test_a_stream_of_another_database_is_begun_anew(plant, ended, run):
+    """Two installations, or one whose database was replaced: its tail is no place of ours."""
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await plant.commit()
+        foreign = Entry(Cursor(1, 999), Cursor(1, 998), "[]")
+        assert await EventStream(plant.redis).append(None, [foreign])
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
+            await plant.until_all_counted()
+
+        assert "999" not in await plant.streamed()
 
     run(scenario())

@@ -119,7 +119,7 @@ class Buffer:
         with self._lock:
             self._waiters.append((target, done))
         self._tell_waiters()
-        done.wait(timeout_s)
+        done.wait(min(timeout_s, threading.TIMEOUT_MAX))
         with self._lock:
             self._waiters = [waiter for waiter in self._waiters if waiter[1] is not done]
         return self.progress()[1] >= target

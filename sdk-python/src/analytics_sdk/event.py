@@ -31,7 +31,6 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 MESSAGE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NIL_OR_MAX = re.compile(r"[0-]+|[fF-]+")
 
-# The digit whose two upper bits tell the layout of a UUID, by the random one in its place.
 
 # What str() of them gives is no identifier, but a slip such as `user_id=user.ids`.
 NOT_IDENTIFIERS = (bool, bytes, bytearray, Mapping, list, tuple, set, frozenset)

@@ -22,7 +22,10 @@ class QuietLogger:
         self._silent: dict[str, int] = {}
 
     def warning(self, reason: str, message: str, **facts: object) -> None:
-        """Log the constant *message*, with *reason*, *facts* and the lines left out as extras."""
+        """Log the constant *message* and the facts behind it; all of them are extras too.
+
+        Without a configuration of logging only the text shows, so the facts stand in it.
+        """
         now = self._clock()
         if now < self._next_at.get(reason, now):
             self._silent[reason] = self._silent.get(reason, 0) + 1
@@ -30,8 +33,13 @@ class QuietLogger:
         # Before the call: a logging handler that tracks must not come round for ever.
         self._next_at[reason] = now + INTERVAL_S
         suppressed = self._silent.pop(reason, 0)
+        told = ", ".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None)
         self._logger.warning(
-            message, extra={"reason": reason, "suppressed": suppressed, **facts}, stacklevel=2
+            "analytics_sdk: %s%s",
+            message,
+            f" ({told})" if told else "",
+            extra={"reason": reason, "suppressed": suppressed, **facts},
+            stacklevel=2,
         )
 
 

@@ -87,6 +87,8 @@ class Worker:
             return "no_thread"
         waiting = self.buffer.put(event)
         if waiting == 0:
+            message = "Events are turned away, for too many wait; flush() waits for room"
+            self._log.warning("queue_full", message, max_queue_size=self._config.max_queue_size)
             return "queue_full"
         if waiting in (1, self._config.batch_size):
             self._wake.put(None)
@@ -117,10 +119,12 @@ class Worker:
             thread = self._thread
         self._wake.put(None)
         if thread is not None and thread is not threading.current_thread():
-            thread.join(max(close_by - monotonic(), 0) + GRACE_S)
-        if self.buffer.close("shutdown"):
+            left_s = max(close_by - monotonic(), 0) + GRACE_S
+            thread.join(min(left_s, threading.TIMEOUT_MAX))
+        if dropped := self.buffer.close("shutdown"):
             self._is_lossless = False
-            self._log.warning("shutdown", "Events were dropped at shutdown; stats() counts them")
+            message = "Events were dropped at shutdown, for they could not be delivered in time"
+            self._log.warning("shutdown", message, events=dropped, url=self._config.api_url)
         forget_at_exit(self._exit)
         return self._is_lossless
 
@@ -232,7 +236,11 @@ class Worker:
             answer, events=len(events), attempt=attempt, now=now, jitter=jitter()
         )
         if isinstance(decision, (retry.Again, retry.Split)):
-            facts = {"status": answer.status, "failure": answer.failure}
+            facts = {
+                "url": self._config.api_url,
+                "status": answer.status,
+                "failure": answer.failure,
+            }
             self._log.warning(decision.reason, retry.MESSAGES[decision.reason], **facts)
         if isinstance(decision, retry.Again):
             self._not_before = monotonic() + decision.floor_s

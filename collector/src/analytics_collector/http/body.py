@@ -57,12 +57,6 @@ class Share:
             self.size_bytes = size_bytes
 
 
-def declared_length(headers: dict[bytes, bytes]) -> int | None:
-    """Return Content-Length; None when the body comes in chunks. The parser has checked it."""
-    value = headers.get(b"content-length")
-    return int(value) if value is not None else None
-
-
 class Body:
     """The body of one request, unread at first."""
 

@@ -6,7 +6,6 @@ A stranger learns nothing about formats, and none of its bytes reaches a parser.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,7 +49,7 @@ class IngestEndpoint:
                 response.headers["Connection"] = "close"
         else:
             _ACCEPTED.inc()
-            await _send_accepted(send, accepted, rate_headers)
+            await _send_accepted(send, accepted, rate_headers, scope["request_id"])
             return
         metrics.ANSWERS.labels(str(response.status_code)).inc()
         await response(scope, receive, send)
@@ -69,7 +68,9 @@ async def _accept(
     gzipped = is_gzip(_text(headers.get(b"content-encoding")))
     with services.in_flight.share() as share:
         content = await body.read(share)
-        accepted: Accepted = await services.pipeline.accept(content, gzipped, key.project_id)
+        accepted: Accepted = await services.pipeline.accept(
+            content, gzipped, key.project_id, share.grow_to
+        )
     return accepted
 
 
@@ -77,12 +78,14 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def _send_accepted(send: Send, accepted: Accepted, rate_headers: _Headers) -> None:
+async def _send_accepted(
+    send: Send, accepted: Accepted, rate_headers: _Headers, request_id: str
+) -> None:
     body = orjson.dumps(
         {
             "status": "accepted",
             "eventCount": accepted.event_count,
-            "queuedId": f"batch_{os.urandom(12).hex()}",
+            "queuedId": f"batch_{request_id}",
             "processingAt": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
             "duplicates": accepted.duplicates,
             "rejected": [_verdict(rejection) for rejection in accepted.rejected],

@@ -30,7 +30,7 @@ class HardenedProtocol(HttpToolsProtocol):
         """Start the clock: even a connection that sends nothing is closed."""
         super().connection_made(transport)
         self._phase = _HEADERS
-        self._header_bytes = 0
+        self._header_bytes = self._unparsed_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_phase = _IDLE
         self._watch_deadline()
@@ -101,7 +101,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def _raw_header_bytes(self, received_bytes: int) -> int:
         """Return how many bytes of one unfinished header section have arrived."""
-        self._unparsed_bytes = getattr(self, "_unparsed_bytes", 0) + received_bytes
+        self._unparsed_bytes += received_bytes
         return self._unparsed_bytes
 
     def _watch_deadline(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from analytics_collector import metrics
@@ -36,13 +37,17 @@ class Pipeline:
         """Count a request of *key* against its limit."""
         return self._limiter.take(key.key_id, time.monotonic())
 
-    async def accept(self, body: bytes, gzipped: bool, project_id: int) -> Accepted:
+    async def accept(
+        self, body: bytes, gzipped: bool, project_id: int, reserve: Callable[[int], None]
+    ) -> Accepted:
         """Store the events of *body*; return when they are committed.
 
+        *reserve* is told how many bytes the inflated body takes, and may refuse.
         Raises `Refusal` if the body as a whole can't be taken, and `StoreUnavailable` if Postgres
         did not confirm; none of its events is then acknowledged.
         """
         inflated = decode.inflate(body) if gzipped else body
+        reserve(len(inflated))
         batch = validate(decode.parse(inflated), project_id, datetime.now(UTC))
         stored = (
             await self._writer.write(batch.rows, len(inflated)) if batch.rows else Stored([], [])

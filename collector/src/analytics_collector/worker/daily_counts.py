@@ -24,8 +24,9 @@ _NO_STREAM_S = 0.1
 class DailyCounts:
     """The one active consumer of its group; see `run.active_alone`.
 
-    Entries are applied in the order of the stream. Those that a predecessor left unacknowledged
-    come before all that were never delivered, so the cursor in Postgres never passes over one.
+    Entries are applied in the order of the stream, each only after the one that it names as the
+    one before, so the cursor in Postgres never passes over one: not over those that a predecessor
+    left unacknowledged, nor over what the stream has lost.
     """
 
     def __init__(self, log: CommitLog, group: ConsumerGroup) -> None:

@@ -21,7 +21,9 @@ BUSY_POLL_S = 0.02
 IDLE_POLL_S = 0.2
 _IDLE_AFTER_POLLS = 50
 _COMMITS_AT_ONCE = 16
+# The stream is for those who follow it, not an archive: what all have passed may go.
 _KEEP_ENTRIES = 10_000
+_KEEP_BYTES = 256 * 1024 * 1024
 _TRIM_EVERY = 200
 
 
@@ -66,7 +68,12 @@ class Publisher:
         return len(entries)
 
     async def _resume(self) -> None:
+        if await self._log.adopt_restored():
+            logger.warning("The database was restored from another cluster: commits are renumbered")
         self._tail = await self._stream.tail()
+        if self._tail is not None and not await self._log.knows(self._tail):
+            logger.warning("The stream is of another database", extra={"tail": str(self._tail)})
+            self._tail = None
         if self._tail is None:
             await self._stream.clear()
         self._cursor = self._tail or await self._log.slowest_cursor()
@@ -81,4 +88,5 @@ class Publisher:
         self._since_trim += appended
         if self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
-            await self._stream.trim(_KEEP_ENTRIES, await self._log.slowest_cursor())
+            slowest = await self._log.slowest_cursor()
+            await self._stream.trim(_KEEP_ENTRIES, _KEEP_BYTES, slowest)

@@ -77,7 +77,8 @@ async def active_alone(settings: Settings, role: str, job: Job) -> None:
                 logger.info("Active", extra={"role": role})
                 await job(log)
         except (*STORE_FAILURES, *REDIS_FAILURES) as exc:
-            logger.warning(
-                "Interrupted", extra={"role": role, "reason": f"{type(exc).__name__}: {exc}"}
-            )
-            await asyncio.sleep(_RETRY_S)
+            logger.warning("Interrupted", extra={"role": role, "reason": type(exc).__name__})
+        except Exception:
+            # The guard round a job: a fault of ours in one must not end the others.
+            logger.exception("Job failed", extra={"role": role})
+        await asyncio.sleep(_RETRY_S)

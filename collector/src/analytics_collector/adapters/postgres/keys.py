@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,9 @@ from analytics_collector.model import ApiKey
 
 _SQL = load_blocks("analytics_collector.adapters.postgres", "queries/keys.sql")
 
+# Waiting for a connection included.
+_TIMEOUT_S = 5.0
+
 
 class PostgresKeyStore:
     """Implements `interfaces.KeyStore`."""
@@ -25,7 +29,7 @@ class PostgresKeyStore:
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """Return the valid key with *digest*, or None."""
-        async with store_guard():
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
             row = await self._pool.fetchrow(_SQL["find_key"], digest)
         if row is None:
             return None

@@ -13,6 +13,8 @@ from analytics_collector.model import Cursor, DailyCount, Entry
 _PACKAGE = "analytics_collector.adapters.postgres"
 _SQL = load_blocks(_PACKAGE, "queries/events.sql") | load_blocks(_PACKAGE, "queries/consumers.sql")
 
+_CATCH_UP_COMMITS = 16
+
 
 class CommitLog:
     """One connection, which also holds a lock: at most one process is active in a role."""
@@ -32,7 +34,29 @@ class CommitLog:
         rows = await self._connection.fetch(
             _SQL["commits_after"], cursor.xid, cursor.commit_id, limit
         )
-        return [Entry(Cursor(row["xid"], row["commit_id"]), row["events"] or "[]") for row in rows]
+        cursors = [Cursor(row["xid"], row["commit_id"]) for row in rows]
+        return [
+            Entry(own, previous, row["events"] or "[]")
+            for own, previous, row in zip(cursors, [cursor, *cursors], rows, strict=False)
+        ]
+
+    async def knows(self, cursor: Cursor) -> bool:
+        """Return whether there is a commit at *cursor*."""
+        found: bool = await self._connection.fetchval(_SQL["knows"], cursor.xid, cursor.commit_id)
+        return found
+
+    async def adopt_restored(self) -> bool:
+        """Renumber commits that come from another cluster, whose transactions counted further.
+
+        A dump that was restored has them. They are older than all that this cluster will commit,
+        and would otherwise never come below the horizon. Return whether there were any.
+        """
+        async with self._connection.transaction():
+            if not await self._connection.fetchval(_SQL["has_restored"]):
+                return False
+            await self._connection.execute(_SQL["renumber_commits"])
+            await self._connection.execute(_SQL["renumber_consumers"])
+        return True
 
     async def slowest_cursor(self) -> Cursor:
         """Return how far the slowest of our consumers has come."""
@@ -46,24 +70,37 @@ class CommitLog:
         entries: Sequence[Entry],
         count: Callable[[Sequence[Entry]], list[DailyCount]],
     ) -> int:
-        """Add what *count* makes of the entries that *consumer* has not applied yet.
+        """Add what *count* makes of *entries*, as far as *consumer* has not applied them yet.
 
-        Effect and cursor are one transaction, so each entry counts once whatever crashes when.
-        Return how many entries were new.
+        If the first of those does not follow what was applied last, commits are missing in the
+        stream (or lie with a process that is no longer active): they are taken from here first.
+        Effect and cursor are one transaction, so each commit counts once whatever crashes when.
+        Return how many commits were new.
         """
-        async with self._connection.transaction():
-            row = await self._connection.fetchrow(_SQL["lock_cursor"], consumer)
-            assert row is not None, f"{consumer} is not in the table consumers"
-            cursor = Cursor(row["xid"], row["commit_id"])
-            fresh = [entry for entry in entries if entry.cursor > cursor]
-            if not fresh:
-                return 0
-            counts = count(fresh)
-            columns = [list(column) for column in zip(*counts, strict=True)]
-            await self._connection.execute(_SQL["add_daily_counts"], *columns)
-            last = fresh[-1].cursor
-            await self._connection.execute(_SQL["move_cursor"], consumer, last.xid, last.commit_id)
-        return len(fresh)
+        applied = 0
+        while True:
+            async with self._connection.transaction():
+                cursor = await self._lock_cursor(consumer)
+                fresh = [entry for entry in entries if entry.cursor > cursor]
+                if not fresh:
+                    return applied
+                if fresh[0].previous != cursor:
+                    fresh = await self.after(cursor, _CATCH_UP_COMMITS)
+                    if not fresh:
+                        return applied  # what the log does not know is not ours
+                if counts := count(fresh):
+                    columns = [list(column) for column in zip(*counts, strict=True)]
+                    await self._connection.execute(_SQL["add_daily_counts"], *columns)
+                last = fresh[-1].cursor
+                await self._connection.execute(
+                    _SQL["move_cursor"], consumer, last.xid, last.commit_id
+                )
+            applied += len(fresh)
+
+    async def _lock_cursor(self, consumer: str) -> Cursor:
+        row = await self._connection.fetchrow(_SQL["lock_cursor"], consumer)
+        assert row is not None, f"{consumer} is not in the table consumers"
+        return Cursor(row["xid"], row["commit_id"])
 
 
 @asynccontextmanager

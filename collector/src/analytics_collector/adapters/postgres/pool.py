@@ -71,5 +71,7 @@ async def store_guard() -> AsyncIterator[None]:
         yield
     except asyncio.CancelledError:
         raise
+    except asyncpg.SyntaxOrAccessError:
+        raise  # a statement of ours is wrong, or a grant is missing: no outage that would pass
     except STORE_FAILURES as exc:
         raise StoreUnavailable(type(exc).__name__) from exc

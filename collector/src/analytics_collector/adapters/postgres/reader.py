@@ -191,12 +191,14 @@ def _event(row: asyncpg.Record) -> dict[str, Any]:
         "anonymousId": row["anonymous_id"],
         "sessionId": row["session_id"],
         "groupId": row["group_id"],
+        "previousId": row["previous_id"],
         "timestamp": wire_time(row["timestamp"]),
         "clientTimestamp": wire_time(row["client_timestamp"]),
         "receivedAt": wire_time(row["received_at"]),
         "properties": orjson.Fragment(row["properties"]),
         "traits": None if row["traits"] is None else orjson.Fragment(row["traits"]),
         "context": orjson.Fragment(row["context"]),
+        "extra": None if row["extra"] is None else orjson.Fragment(row["extra"]),
     }
 
 

@@ -39,7 +39,8 @@ class PostgresEventStore:
             try:
                 commit_id, stored = await self._store(columns, identifies)
             except _REFUSED as exc:
-                raise RowsRefused(str(exc)) from exc
+                # Its text would quote the row.
+                raise RowsRefused(f"{type(exc).__name__} {exc.sqlstate}") from exc
             if stored == len(rows):
                 return []
             new = {

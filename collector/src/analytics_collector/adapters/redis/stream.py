@@ -15,11 +15,24 @@ from analytics_collector.model import Cursor, Entry
 _APPEND = """
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
 if ARGV[1] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-for i = 2, #ARGV, 3 do
-    redis.call('XADD', KEYS[1], ARGV[i], 'commit_id', ARGV[i + 1], 'events', ARGV[i + 2])
+for i = 2, #ARGV, 4 do
+    local added = redis.pcall('XADD', KEYS[1], ARGV[i],
+        'commit_id', ARGV[i + 1], 'previous', ARGV[i + 2], 'events', ARGV[i + 3])
+    if type(added) == 'table' then
+        -- "equal or smaller": somebody else has added an entry that would have to come later.
+        if added.err and string.find(added.err, 'smaller') then return 0 end
+        return added
+    end
 end
-redis.call('SET', KEYS[2], ARGV[#ARGV - 2])
+redis.call('SET', KEYS[2], ARGV[#ARGV - 3])
 return 1
+"""
+
+_TAIL = """
+local tail = redis.call('GET', KEYS[2])
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if tail and last and last[1] == tail then return tail end
+return false
 """
 
 
@@ -29,13 +42,12 @@ class EventStream:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._append = redis.register_script(_APPEND)
+        self._tail = redis.register_script(_TAIL)
 
     async def tail(self) -> Cursor | None:
-        """Return the cursor of the last entry; None if the stream has lost its memory."""
-        tail = await self._redis.get(STREAM_TAIL)
-        if tail is None or not await self._redis.exists(STREAM):
-            return None
-        return Cursor.parse(str(tail))
+        """Return the cursor of the last entry; None if the stream is not as it was left."""
+        tail = await self._tail(keys=[STREAM, STREAM_TAIL])
+        return None if tail is None else Cursor.parse(str(tail))
 
     async def clear(self) -> None:
         """Forget what is left of a stream that is not whole."""
@@ -45,16 +57,18 @@ class EventStream:
         """Append *entries* if the stream still ends at *expected_tail*; return whether it did."""
         arguments: list[str] = ["" if expected_tail is None else str(expected_tail)]
         for entry in entries:
-            arguments += [str(entry.cursor), str(entry.cursor.commit_id), entry.events]
+            commit_id = str(entry.cursor.commit_id)
+            arguments += [str(entry.cursor), commit_id, str(entry.previous), entry.events]
         return bool(await self._append(keys=[STREAM, STREAM_TAIL], args=arguments))
 
-    async def trim(self, keep_entries: int, slowest: Cursor) -> None:
-        """Drop entries beyond *keep_entries* that every consumer has passed.
+    async def trim(self, keep_entries: int, keep_bytes: int, slowest: Cursor) -> None:
+        """Drop what every consumer has passed, once there is more than is to be kept.
 
         *slowest* is the cursor of our slowest consumer; other consumer groups of the stream are
         asked of Redis. Nothing at or behind any of them goes.
         """
-        if await self._redis.xlen(STREAM) <= keep_entries:
+        size_bytes = await self._redis.memory_usage(STREAM) or 0
+        if await self._redis.xlen(STREAM) <= keep_entries and size_bytes <= keep_bytes:
             return
         places = [slowest]
         for group in await self._redis.xinfo_groups(STREAM):
@@ -119,5 +133,10 @@ def _of_stream(answer: object) -> list[tuple[str, dict[str, str]]]:
 
 
 def _entries(raw: Sequence[tuple[str, dict[str, str] | None]]) -> list[Entry]:
-    # An entry that was trimmed while it was pending comes without fields.
-    return [Entry(Cursor.parse(name), fields["events"]) for name, fields in raw if fields]
+    # An entry that was trimmed while it was pending comes without fields, and one that somebody
+    # else added without ours. What that leaves out, the consumer takes from Postgres.
+    return [
+        Entry(Cursor.parse(name), Cursor.parse(fields["previous"]), fields["events"])
+        for name, fields in raw
+        if fields and {"previous", "events"} <= fields.keys()
+    ]

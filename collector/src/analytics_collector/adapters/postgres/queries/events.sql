@@ -80,12 +80,14 @@ on conflict (project_id, user_id) do update set (traits, trait_times) = (
     where times.value::timestamptz
         >= coalesce((users.trait_times ->> key)::timestamptz, '-infinity')
 )
+-- Every identify writes the row anew, within the commit of others: it may not grow for ever.
+where pg_column_size(users.traits) < 262144
 
 -- name: commits_after
 -- The next commits of the log behind the cursor ($1, $2) that no transaction in progress can
 -- still precede, at most $3 of them, each with its events as one JSON array in stored order.
 with next_commits as materialized (
-    select xid, commit_id, committed_at
+    select xid, commit_id
     from commits
     where (xid, commit_id) > ($1::xid8, $2::bigint)
         and xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -101,7 +103,8 @@ select
             'name', name, 'userId', user_id, 'anonymousId', anonymous_id,
             'sessionId', session_id, 'groupId', group_id, 'previousId', previous_id,
             'timestamp', "timestamp", 'receivedAt', received_at,
-            'properties', properties, 'traits', traits, 'context', context
+            'clientTimestamp', client_timestamp,
+            'properties', properties, 'traits', traits, 'context', context, 'extra', extra
         ) order by seq)::text
         from events
         where events.commit_id = next_commits.commit_id

@@ -1,4 +1,4 @@
--- Parts from which `reader.py` puts a funnel of n steps together. What stands in braces is
+-- Parts from which `funnel_sql.py` puts a funnel of n steps together. What stands in braces is
 -- replaced by other parts of this file, by a whole number, or by a parameter such as $7: nothing
 -- that a request says ever becomes part of the text. Meaning: `analytics/funnel.py`.
 --
