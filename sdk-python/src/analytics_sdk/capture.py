@@ -6,6 +6,7 @@ Nothing gets out of here but True and False: this is where "never raises" is kep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import getpid
 from typing import Any
 
 import orjson
@@ -30,7 +31,6 @@ class Capture:
     def take(
         self,
         kind: str,
-        *,
         name: Any = None,
         properties: Any = None,
         traits: Any = None,
@@ -50,7 +50,8 @@ class Capture:
         the way would be a good part of what a call costs.
         """
         worker = self._worker
-        worker.check_process()
+        if worker.pid != getpid():
+            worker.start_afresh()
         # The guard at the door. What a user tracks may raise anything, at any touch.
         try:
             reason: str | None = "disabled"

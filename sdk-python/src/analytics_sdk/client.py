@@ -88,17 +88,11 @@ class Client:
         unless given; the collector stores an event once for each. Returns whether the event was
         taken; `stats().refused` counts why not. Never raises (but with `debug`), never waits.
         """
+        # By place, for this call is the one that is made most.
         return self._capture.take(
-            "track",
-            name=name,
-            properties=properties,
-            user_id=user_id,
-            anonymous_id=anonymous_id,
-            session_id=session_id,
-            timestamp=timestamp,
-            context=context,
-            message_id=message_id,
-        )
+            "track", name, properties, None, user_id, anonymous_id, session_id, None, None,
+            timestamp, context, message_id,
+        )  # fmt: skip
 
     def identify(
         self,

@@ -59,7 +59,7 @@ class Worker:
 
     def start_afresh(self) -> None:
         """Forget the thread, the locks and the events of the parent process, touching none."""
-        self._pid = getpid()
+        self.pid = getpid()
         self.counters = Counters()
         self.buffer = Buffer(self.counters, max_events=self._config.max_queue_size)
         self._lock = self.counters.lock
@@ -76,7 +76,7 @@ class Worker:
 
     def check_process(self) -> None:
         """Start afresh in a child that was forked behind Python's back, as uWSGI does."""
-        if self._pid != getpid():
+        if self.pid != getpid():
             self.start_afresh()
 
     def put(self, event: bytes) -> str | None:
