@@ -14,7 +14,7 @@ from analytics_collector.adapters.redis.stream import ConsumerGroup
 from analytics_collector.model import Cursor, Entry
 from analytics_collector.worker import daily_counts
 from analytics_collector.worker.daily_counts import DailyCounts, count_by_day
-from analytics_collector.worker.run import active_alone
+from analytics_collector.worker.run import active_alone, warn_of_eviction
 
 
 def test_events_are_counted_by_project_day_and_name():
@@ -248,6 +248,22 @@ def test_of_two_workers_one_is_active_and_the_other_takes_over(plant, run):
         assert sorted(active) == ["first", "second"]
 
     run(scenario())
+
+
+@pytest.mark.parametrize(("policy", "lines"), [("allkeys-lru", 1), ("noeviction", 0)])
+def test_a_redis_that_may_evict_the_stream_is_warned_of(plant, run, caplog, policy, lines):
+    """It would throw away what consumers have not seen, and say nothing."""
+
+    async def scenario() -> None:
+        await plant.redis.config_set("maxmemory-policy", policy)
+        try:
+            await warn_of_eviction(plant.redis)
+        finally:
+            await plant.redis.config_set("maxmemory-policy", "noeviction")
+
+    run(scenario())
+
+    assert [record.policy for record in caplog.records] == [policy] * lines
 
 
 def test_roles_do_not_wait_for_each_other(plant, run):

@@ -9,6 +9,8 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
+from redis.asyncio import Redis
+
 from analytics_collector.adapters.postgres.log import CommitLog, open_log
 from analytics_collector.adapters.postgres.pool import STORE_FAILURES
 from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
@@ -43,6 +45,7 @@ async def run_jobs(settings: Settings) -> None:
     redis = connect(settings.redis_url)
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     try:
+        await warn_of_eviction(redis)
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(
                 active_alone(
@@ -62,6 +65,16 @@ async def run_jobs(settings: Settings) -> None:
             )
     finally:
         await redis.aclose()
+
+
+async def warn_of_eviction(redis: Redis) -> None:
+    """Say so if Redis, when it is full, throws away the stream rather than refuse to grow."""
+    try:
+        policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy")
+    except REDIS_FAILURES:
+        return  # absent, or a service that does not tell
+    if policy not in (None, "noeviction"):
+        logger.warning("Redis may evict the stream: set noeviction", extra={"policy": policy})
 
 
 async def active_alone(settings: Settings, role: str, job: Job) -> None:
