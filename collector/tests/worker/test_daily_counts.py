@@ -132,6 +132,25 @@ def test_an_entry_that_a_dethroned_consumer_took_is_not_passed_over(plant, ended
     run(scenario())
 
 
+@pytest.mark.parametrize("missing", [[0], [2], [1, 3], [0, 1, 2, 3]])
+def test_what_the_stream_lacks_is_taken_from_the_log(plant, run, missing):
+    """Whichever entries do not come, each commit is counted, and once."""
+
+    async def scenario() -> None:
+        for _ in range(5):
+            await plant.commit()
+        async with plant.log() as log:
+            entries = await log.after(Cursor(0, 0), 10)
+            some = [entry for place, entry in enumerate(entries) if place not in missing]
+
+            assert await log.apply_counts(daily_counts.NAME, some, count_by_day) == 5
+            assert await log.apply_counts(daily_counts.NAME, entries, count_by_day) == 0
+
+        assert await plant.counted() == 5
+
+    run(scenario())
+
+
 def test_a_commit_whose_events_are_gone_stops_nobody(plant, ended, run):
     """Events may be deleted before they are published."""
 

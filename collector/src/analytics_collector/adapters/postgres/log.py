@@ -72,8 +72,8 @@ class CommitLog:
     ) -> int:
         """Add what *count* makes of *entries*, as far as *consumer* has not applied them yet.
 
-        If the first of those does not follow what was applied last, commits are missing in the
-        stream (or lie with a process that is no longer active): they are taken from here first.
+        Where one does not follow what was applied last, commits are missing in the stream (or lie
+        with a process that is no longer active): they are taken from here first.
         Effect and cursor are one transaction, so each commit counts once whatever crashes when.
         Return how many commits were new.
         """
@@ -84,23 +84,32 @@ class CommitLog:
                 fresh = [entry for entry in entries if entry.cursor > cursor]
                 if not fresh:
                     return applied
-                if fresh[0].previous != cursor:
-                    fresh = await self.after(cursor, _CATCH_UP_COMMITS)
-                    if not fresh:
-                        return applied  # what the log does not know is not ours
-                if counts := count(fresh):
+                run = _without_gap(cursor, fresh) or await self.after(cursor, _CATCH_UP_COMMITS)
+                if not run:
+                    return applied  # what the log does not know is not ours
+                if counts := count(run):
                     columns = [list(column) for column in zip(*counts, strict=True)]
                     await self._connection.execute(_SQL["add_daily_counts"], *columns)
-                last = fresh[-1].cursor
+                last = run[-1].cursor
                 await self._connection.execute(
                     _SQL["move_cursor"], consumer, last.xid, last.commit_id
                 )
-            applied += len(fresh)
+            applied += len(run)
 
     async def _lock_cursor(self, consumer: str) -> Cursor:
         row = await self._connection.fetchrow(_SQL["lock_cursor"], consumer)
         assert row is not None, f"{consumer} is not in the table consumers"
         return Cursor(row["xid"], row["commit_id"])
+
+
+def _without_gap(cursor: Cursor, entries: Sequence[Entry]) -> list[Entry]:
+    """Return the first of *entries*, as far as each follows the one before, from *cursor* on."""
+    run: list[Entry] = []
+    for entry in entries:
+        if entry.previous != (run[-1].cursor if run else cursor):
+            break
+        run.append(entry)
+    return run
 
 
 @asynccontextmanager
