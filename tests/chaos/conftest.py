@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from harness.collector import Collector
 from harness.database import Database
 from harness.servers import OwnServers, own_servers, valkey_command
+from harness.waiting import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +30,20 @@ def victims(_servers_to_harm: OwnServers) -> OwnServers:
 
 
 @pytest.fixture
-def collector(victims: OwnServers, tmp_path: Path) -> Collector:
+def collector(victims: OwnServers, tmp_path: Path) -> Iterator[Collector]:
     """A collector on these servers, not started, with a database of its own."""
-    return Collector(Database.create(victims.postgres.url), victims.valkey.url, tmp_path)
+    database = Database.create(victims.postgres.url)
+    yield Collector(database, victims.valkey.url, tmp_path)
+    victims.postgres.start()
+    wait_for(lambda: _is_dropped(database, victims), "the database can be dropped")
+
+
+def _is_dropped(database: Database, victims: OwnServers) -> bool:
+    try:
+        database.drop(victims.postgres.url)
+    except (asyncpg.PostgresError, OSError):
+        return False
+    return True
 
 
 @pytest.fixture

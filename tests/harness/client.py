@@ -40,6 +40,9 @@ class Answer:
         return json.loads(self.body)
 
 
+_IDLE_S = 5.0
+
+
 class Sender:
     """One connection that is kept alive, and made anew when it broke."""
 
@@ -48,6 +51,7 @@ class Sender:
         assert address.hostname is not None
         self._connection = HTTPConnection(address.hostname, address.port, timeout=timeout_s)
         self._key = key
+        self._used_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +76,8 @@ class Sender:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Do one request, once. Raises `NO_ANSWER`."""
+        if time.monotonic() - self._used_at > _IDLE_S:
+            self.close()  # the server may have done so, as it may with a connection that rests
         try:
             self._connection.request(
                 method, path, body, {"x-api-key": self._key, **(headers or {})}
@@ -81,6 +87,7 @@ class Sender:
         except NO_ANSWER:
             self.close()
             raise
+        self._used_at = time.monotonic()
         names = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, names, answer)
 

@@ -34,6 +34,11 @@ class Database:
         asyncio.run(database._ensure_project())
         return database
 
+    def drop(self, server_url: str) -> None:
+        """Remove it: a server that crashed looks at every file of every database."""
+        name = urlsplit(self.url).path.removeprefix("/")
+        Database(server_url).execute(f"drop database {name} with (force)")
+
     def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Return the rows of a statement; it never waits for ever."""
 
