@@ -46,6 +46,8 @@ from analytics_collector.up import Installation
 NEW_YORK = ZoneInfo("America/New_York")
 # The four destinations that the table of airports lacks lie on Puerto Rico and St. Thomas.
 CARIBBEAN = ZoneInfo("America/Puerto_Rico")
+# Each has three events at the most.
+FLIGHTS_AT_ONCE = 3_000
 STEPS = ["flight_scheduled", "flight_departed", "flight_arrived"]
 
 Row = dict[str, str]
@@ -129,19 +131,20 @@ def send(rows: list[Row], zones: dict[str, ZoneInfo], *, show_progress: bool) ->
     with click.progressbar(
         rows, label=f"tracking {len(rows):,} flights", hidden=not show_progress
     ) as progress:
-        for row in progress:
+        for number, row in enumerate(progress, 1):
             user_id = person(row)
             for name, instant, properties in events_of(row, zones):
-                # A full queue says False at once rather than make its caller wait. This program
-                # has nothing better to do, so it waits.
-                while not analytics.track(
+                analytics.track(
                     name,
                     properties,
                     user_id=user_id,
                     timestamp=instant,
                     message_id=message_id(user_id, name),
-                ):
-                    analytics.flush(10)
+                )
+            # The queue holds 10,000 events and turns the newest away rather than make a caller
+            # wait. This program has nothing better to do, so it waits.
+            if number % FLIGHTS_AT_ONCE == 0 and not analytics.flush(60):
+                raise SystemExit("the collector did not take the events within a minute")
     if not analytics.flush(60):
         raise SystemExit("the collector did not take everything within a minute")
     return time.monotonic() - started
