@@ -76,11 +76,14 @@ def test_a_consumer_that_dies_before_it_acknowledges_counts_once(plant, ended, r
         assert pending["pending"] == 3
 
         await plant.commit()
+
+        async def acknowledged() -> bool:
+            pending = await plant.redis.xpending(STREAM, daily_counts.NAME)
+            return bool(pending["pending"] == 0)
+
         async with ended(plant.keep_publishing(), plant.keep_counting()):
             await plant.until_all_counted()
-
-        pending = await plant.redis.xpending(STREAM, daily_counts.NAME)
-        assert pending["pending"] == 0
+            await plant.until(acknowledged)
 
     run(scenario())
 
