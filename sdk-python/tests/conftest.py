@@ -219,6 +219,13 @@ class Collector:
         assert self.errors == []
 
 
+@pytest.fixture(autouse=True)
+def spool_dir(tmp_path, monkeypatch):
+    """Each test has a spool of its own, and none the user's."""
+    monkeypatch.setenv("ANALYTICS_SPOOL_DIR", str(tmp_path / "spool"))
+    return tmp_path / "spool"
+
+
 @pytest.fixture
 def reply():
     """The ways a collector can answer."""
@@ -277,7 +284,8 @@ def adds_up():
 def analytics(collector, monkeypatch):
     """The module, as a program that just started finds it."""
     for name in [name for name in os.environ if name.startswith("ANALYTICS_")]:
-        monkeypatch.delenv(name)
+        if name != "ANALYTICS_SPOOL_DIR":
+            monkeypatch.delenv(name)
     place = DefaultClient()
     monkeypatch.setattr(analytics_sdk, "_default", place)
     yield analytics_sdk

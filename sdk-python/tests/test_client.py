@@ -175,9 +175,9 @@ def test_repairs_are_counted(make_client, collector):
 
 
 def test_a_full_queue_returns_false(make_client, collector, reply, eventually):
-    """The newest is turned away, and the old ones arrive."""
+    """Without a spool: the newest is turned away, and the old ones arrive."""
     collector.script(reply.hold)
-    client = make_client(max_queue_size=20)
+    client = make_client(max_queue_size=20, spool_max_bytes=0)
     answers = [client.track(f"{number}") for number in range(30)]
 
     assert answers == [True] * 20 + [False] * 10
@@ -255,7 +255,7 @@ def test_a_client_that_is_switched_off_does_nothing(make_client, collector):
     assert client._worker._thread is None
 
 
-@pytest.mark.parametrize("setting", ["durable", "spool_dir", "batchsize"])
+@pytest.mark.parametrize("setting", ["durability", "batchsize"])
 def test_a_setting_that_does_not_exist_is_told(make_client, setting):
     """Rather than accepted and ignored."""
     with pytest.raises(TypeError, match=setting):
@@ -290,6 +290,8 @@ def test_the_public_names_are_these():
     assert analytics_sdk.__all__ == sorted(analytics_sdk.__all__)
     assert set(analytics_sdk.__all__) == {
         *("init", "track", "identify", "page", "screen", "group", "alias"),
+        *("context", "in_context", "operation", "Operation", "register", "unregister", "reset"),
+        *("opt_in", "opt_out"),
         *("flush", "shutdown", "stats", "Client", "Stats", "__version__"),
         *("AnalyticsError", "ConfigError", "MisuseError", "EventRejectedError"),
     }

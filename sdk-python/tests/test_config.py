@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from analytics_sdk import _limits, config
+from analytics_sdk.scrub import Scrubber
 from analytics_sdk.errors import ConfigError
 
 GIVEN = {"api_key": "ak_live_1", "api_url": "http://127.0.0.1:8000/"}
@@ -30,6 +33,13 @@ def test_the_environment_fills_what_is_not_given():
         "ANALYTICS_TIMEOUT_S": "3",
         "ANALYTICS_SHUTDOWN_TIMEOUT_S": "0",
         "ANALYTICS_SAMPLE_RATE": "0.5",
+        "ANALYTICS_DURABLE": "fsync",
+        "ANALYTICS_SPOOL_DIR": "/var/spool/analytics",
+        "ANALYTICS_SPOOL_MAX_BYTES": "1000",
+        "ANALYTICS_REMEMBER_IDENTITY": "yes",
+        "ANALYTICS_HANDLE_SIGTERM": "on",
+        "ANALYTICS_ALLOW_PROPERTIES": "plan, amount",
+        "ANALYTICS_DENY_KEYS": "Password",
         "ANALYTICS_ENABLED": "No",
         "ANALYTICS_DEBUG": "1",
     }
@@ -43,6 +53,14 @@ def test_the_environment_fills_what_is_not_given():
         timeout_s=3,
         shutdown_timeout_s=0,
         sample_rate=0.5,
+        durable="fsync",
+        spool_dir=Path("/var/spool/analytics"),
+        spool_max_bytes=1000,
+        remember_identity=True,
+        handle_sigterm=True,
+        scrubber=Scrubber(
+            allow_properties=frozenset({"plan", "amount"}), deny_keys=frozenset({"password"})
+        ),
         enabled=False,
         debug=True,
     )

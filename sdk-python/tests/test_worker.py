@@ -94,7 +94,7 @@ def test_nobody_there_keeps_the_events(make_client, closed_port, eventually):
 
     assert not client.flush(0.2)
     eventually(lambda: client.stats().requests >= 2)
-    assert client.stats().queued == 1
+    assert client.stats().spooled == 1
 
 
 def test_events_stay_in_order_through_faults(make_client, collector, reply):
@@ -234,7 +234,7 @@ def test_a_wrong_key_holds_the_events(make_client, collector, reply, status, eve
     eventually(lambda: collector.requests)
     assert not client.flush(0.3)
     assert len(collector.requests) <= 2
-    assert client.stats().queued == 50
+    assert client.stats().spooled == 50
 
     collector.always(reply.accept())
     assert client.flush()
@@ -456,21 +456,25 @@ def test_a_shutdown_obeys_retry_after(make_client, collector, reply):
     assert not client.shutdown(30)
     assert time.monotonic() - started_at < 10
     assert len(collector.requests) == 1
-    assert client.stats().dropped == {"shutdown": 1}
+    assert client.stats().spooled == 1
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip_header", "drip_body"])
-def test_a_shutdown_ends_in_time_and_counts_what_is_left(make_client, collector, reply, fault):
-    """However the collector behaves."""
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_shutdown_ends_in_time_and_leaves_the_rest_on_disk(
+    make_client, collector, reply, fault, spool
+):
+    """However the collector behaves; without a spool what is left is counted as dropped."""
     collector.always(getattr(reply, fault))
-    client = make_client()
+    client = make_client(**({} if spool else {"spool_max_bytes": 0}))
     for number in range(30):
         client.track(f"{number}")
     started_at = time.monotonic()
 
     assert not client.shutdown(0.3)
     assert time.monotonic() - started_at < 3
-    assert client.stats().dropped == {"shutdown": 30}
+    stats = client.stats()
+    assert (stats.spooled, stats.dropped) == ((30, {}) if spool else (0, {"shutdown": 30}))
     assert not client.flush()
 
 

@@ -11,13 +11,15 @@ The functions use one default client; make a `Client` for another.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from analytics_sdk.client import Client
+from analytics_sdk.context import context, in_context
 from analytics_sdk.default import DefaultClient
 from analytics_sdk.errors import AnalyticsError, ConfigError, EventRejectedError, MisuseError
+from analytics_sdk.operation import Category, Operation
 from analytics_sdk.stats import Stats
 from analytics_sdk.version import __version__
 
@@ -27,18 +29,27 @@ __all__ = [
     "ConfigError",
     "EventRejectedError",
     "MisuseError",
+    "Operation",
     "Stats",
     "__version__",
     "alias",
+    "context",
     "flush",
     "group",
     "identify",
+    "in_context",
     "init",
+    "operation",
+    "opt_in",
+    "opt_out",
     "page",
+    "register",
+    "reset",
     "screen",
     "shutdown",
     "stats",
     "track",
+    "unregister",
 ]
 
 _default = DefaultClient()
@@ -80,6 +91,46 @@ page = _of_default_client(Client.page)
 screen = _of_default_client(Client.screen)
 group = _of_default_client(Client.group)
 alias = _of_default_client(Client.alias)
+
+
+def operation(
+    name: str,
+    *,
+    category: Category = "SYSTEM_EVENT",
+    properties: Mapping[str, Any] | None = None,
+) -> Operation:
+    """Do `Client.operation()` with the default client of the moment when the block ends."""
+    return Operation(track, name, category, properties)
+
+
+def register(properties: Mapping[str, Any]) -> None:
+    """Do `Client.register()` with the default client, if there is one."""
+    if (client := _default.get()) is not None:
+        client.register(properties)
+
+
+def unregister(*names: str) -> None:
+    """Do `Client.unregister()` with the default client, if there is one."""
+    if (client := _default.get()) is not None:
+        client.unregister(*names)
+
+
+def reset() -> None:
+    """Do `Client.reset()` with the default client, if there is one."""
+    if (client := _default.get()) is not None:
+        client.reset()
+
+
+def opt_out() -> None:
+    """Do `Client.opt_out()` with the default client, if there is one."""
+    if (client := _default.get()) is not None:
+        client.opt_out()
+
+
+def opt_in() -> None:
+    """Do `Client.opt_in()` with the default client, if there is one."""
+    if (client := _default.get()) is not None:
+        client.opt_in()
 
 
 def flush(timeout_s: float | None = None) -> bool:

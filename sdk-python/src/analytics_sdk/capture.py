@@ -5,14 +5,17 @@ Nothing gets out of here but True and False: this is where "never raises" is kep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from os import getpid
 from typing import Any
 
 import orjson
 
 from analytics_sdk._limits import WARN_EVENT_BYTES
+from analytics_sdk.ambient import Ambient
 from analytics_sdk.config import BeforeSend, Config
+from analytics_sdk.context import current
 from analytics_sdk.errors import MisuseError, call_user_code
 from analytics_sdk.event import build, is_sampled
 from analytics_sdk.logs import QuietLogger, facts_of
@@ -27,6 +30,24 @@ class Capture:
         self._config = config
         self._worker = worker
         self._log = QuietLogger(__name__)
+        self.ambient = Ambient(config.super_properties, remembers=config.remember_identity)
+        # Why no event is taken at all, if so.
+        self._shut = None if config.enabled else "disabled"
+        self._has_hooks = bool(
+            config.sample_rate < 1 or config.before_send or config.scrubber or config.debug
+        )
+
+    def opt(self, *, out: bool) -> None:
+        """Take no more events, or take them again."""
+        if self._config.enabled:
+            self._shut = "opted_out" if out else None
+
+    def register(self, properties: Any) -> None:
+        """Add *properties* to the super properties; with `debug` misuse raises."""
+        if isinstance(properties, Mapping):
+            self.ambient.register(properties)
+        elif self._config.debug:
+            raise MisuseError("invalid_properties", "properties must be a dict.")
 
     def take(
         self,
@@ -54,13 +75,28 @@ class Capture:
             worker.start_afresh()
         # The guard at the door. What a user tracks may raise anything, at any touch.
         try:
-            reason: str | None = "disabled"
-            if self._config.enabled:
+            if (reason := self._shut) is None:
+                ambient, scope = self.ambient, current.get()
+                if scope is not None or ambient.is_used:
+                    properties, user_id, anonymous_id, session_id, context = ambient.complete(
+                        scope, kind, properties, user_id, anonymous_id, session_id, context
+                    )
                 event = build(
                     kind, name, properties, traits, user_id, anonymous_id, session_id, group_id,
                     previous_id, timestamp, context, message_id,
                 )  # fmt: skip
-                reason = self._hand_over(event)
+                encoded, mended = encode(event)
+                if self._has_hooks:
+                    encoded, mended = self._run_hooks(event, encoded, mended)
+                if len(encoded) > WARN_EVENT_BYTES:
+                    self._log.warning(
+                        "large_event", "An event has more than 32 KiB", size_bytes=len(encoded)
+                    )
+                reason = worker.put(encoded)
+                if mended and reason is None:
+                    worker.counters.repair(mended)
+        except _Withheld as verdict:
+            reason = verdict.reason
         except MisuseError as refusal:
             if self._config.debug:
                 raise
@@ -75,33 +111,30 @@ class Capture:
                 "An event was refused for an error in a tracked object or in the SDK",
                 **facts_of(error),
             )
-        if reason is not None:
-            worker.counters.refuse(reason)
-        return reason is None
+        if reason is None:
+            return True
+        worker.counters.refuse(reason)
+        return False
 
-    def _hand_over(self, event: dict[str, Any]) -> str | None:
-        """Give the event to the worker and return None, or the word for why not."""
+    def _run_hooks(
+        self, event: dict[str, Any], encoded: bytes, mended: Sequence[str]
+    ) -> tuple[bytes, Sequence[str]]:
+        """Return the event as the settings want it; _Withheld if they do not want it at all."""
         config = self._config
         if config.sample_rate < 1 and not is_sampled(event, config.sample_rate):
-            return "sampled_out"
-        encoded, mended = encode(event)
+            raise _Withheld("sampled_out")
         if config.before_send is not None:
-            changed = self._before_send(config.before_send, encoded)
-            if changed is None:
-                return "before_send"
-            encoded, more = changed
+            encoded, more = encode(self._before_send(config.before_send, encoded))
             mended = (*mended, *more)
-        if len(encoded) > WARN_EVENT_BYTES:
-            self._log.warning(
-                "large_event", "An event has more than 32 KiB", size_bytes=len(encoded)
-            )
-        reason = self._worker.put(encoded)
-        if mended and reason is None:
-            self._worker.counters.repair(mended)
-        return reason
+        # Last, so that nothing a hook added gets past it.
+        if config.scrubber:
+            encoded, _ = encode(config.scrubber.scrub(orjson.loads(encoded)))
+        if config.debug:
+            print(f"analytics_sdk: {encoded.decode()}", file=sys.stderr)
+        return encoded, mended
 
-    def _before_send(self, hook: BeforeSend, encoded: bytes) -> tuple[bytes, Sequence[str]] | None:
-        """Return the event as *hook* wants it, None if it does not; MisuseError if it fails."""
+    def _before_send(self, hook: BeforeSend, encoded: bytes) -> dict[str, Any]:
+        """Return the event as *hook* wants it; MisuseError if it fails."""
         # Made from the bytes, so that the hook can't change what belongs to the caller.
         event = orjson.loads(encoded)
         identity = {"type": event["type"], "messageId": event["messageId"]}
@@ -111,5 +144,15 @@ class Capture:
             raise MisuseError(
                 "before_send_failed", "before_send failed, so the event was kept back"
             )
+        if changed is None:
+            raise _Withheld("before_send")
         # Without its id a retry would store the event twice.
-        return None if changed is None else encode({**changed, **identity})
+        return {**changed, **identity}
+
+
+class _Withheld(Exception):  # noqa: N818 - a verdict, not an error
+    """The settings keep this event back."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

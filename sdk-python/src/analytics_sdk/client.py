@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from analytics_sdk.capture import Capture
-from analytics_sdk.config import BeforeSend, OnError, load
-from analytics_sdk.event import Identifier
+from analytics_sdk.config import BeforeSend, Durable, OnError, load
+from analytics_sdk.context import Identifier
+from analytics_sdk.operation import Category, Operation
 from analytics_sdk.stats import Stats
 from analytics_sdk.worker import Worker
 
 if TYPE_CHECKING:
+    import os
+
     import httpx
 
 
@@ -38,9 +41,19 @@ class Client:
         max_queue_size: int | None = None,
         timeout_s: float | None = None,
         shutdown_timeout_s: float | None = None,
+        durable: Durable | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_max_bytes: int | None = None,
         before_send: BeforeSend | None = None,
         on_error: OnError | None = None,
         sample_rate: float | None = None,
+        super_properties: Mapping[str, Any] | None = None,
+        remember_identity: bool | None = None,
+        allow_properties: Collection[str] | None = None,
+        deny_properties: Collection[str] | None = None,
+        allow_keys: Collection[str] | None = None,
+        deny_keys: Collection[str] | None = None,
+        handle_sigterm: bool | None = None,
         enabled: bool | None = None,
         debug: bool | None = None,
         http_transport: httpx.BaseTransport | None = None,
@@ -54,9 +67,19 @@ class Client:
                 "max_queue_size": max_queue_size,
                 "timeout_s": timeout_s,
                 "shutdown_timeout_s": shutdown_timeout_s,
+                "durable": durable,
+                "spool_dir": spool_dir,
+                "spool_max_bytes": spool_max_bytes,
                 "before_send": before_send,
                 "on_error": on_error,
                 "sample_rate": sample_rate,
+                "super_properties": super_properties,
+                "remember_identity": remember_identity,
+                "allow_properties": allow_properties,
+                "deny_properties": deny_properties,
+                "allow_keys": allow_keys,
+                "deny_keys": deny_keys,
+                "handle_sigterm": handle_sigterm,
                 "enabled": enabled,
                 "debug": debug,
             }
@@ -215,6 +238,44 @@ class Client:
             message_id=message_id,
         )
 
+    def operation(
+        self,
+        name: str,
+        *,
+        category: Category = "SYSTEM_EVENT",
+        properties: Mapping[str, Any] | None = None,
+    ) -> Operation:
+        """
+        Return a block (or decorator) that tracks one event when it ends.
+
+            with client.operation("invoice_rendered", properties={"pages": 3}):
+                ...
+
+        The event is called *name*; its properties are those given and `status` (SUCCESS, or FAILURE
+        if the block raised), `durationMs` and `errorType`. What the block raises goes on.
+        """
+        return Operation(self.track, name, category, properties)
+
+    def register(self, properties: Mapping[str, Any]) -> None:
+        """Add *properties* to every track, page and screen event from now on, in all threads."""
+        self._capture.register(properties)
+
+    def unregister(self, *names: str) -> None:
+        """Take back what `register()` added."""
+        self._capture.ambient.unregister(names)
+
+    def reset(self) -> None:
+        """Forget the super properties, and the user that `remember_identity` keeps."""
+        self._capture.ambient.reset()
+
+    def opt_out(self) -> None:
+        """Take no more events, counted as refused; those taken before are still delivered."""
+        self._capture.opt(out=True)
+
+    def opt_in(self) -> None:
+        """Take events again."""
+        self._capture.opt(out=False)
+
     def flush(self, timeout_s: float | None = None) -> bool:
         """
         Send what waits, and wait for it, *timeout_s* (10 s unless set otherwise) at most.
@@ -232,12 +293,22 @@ class Client:
 
         return await asyncio.to_thread(self.flush, timeout_s)
 
+    def recover(self, timeout_s: float | None = None) -> bool:
+        """
+        Deliver what processes that ended have left on disk; wait *timeout_s* (10 s) at most.
+
+        A client does so by itself once it has tracked something; this is for programs that only
+        clean up. Returns True if nothing of theirs is left.
+        """
+        self._worker.check_process()
+        return self._worker.recover(self._config.timeout_s if timeout_s is None else timeout_s)
+
     def shutdown(self, timeout_s: float | None = None) -> bool:
         """
         Deliver what waits for *timeout_s* (2 s unless set otherwise) at most, and stop for good.
 
-        What is left then is counted as dropped. Returns True if nothing was. Called at exit, and
-        harmless when called again.
+        What is left then stays on disk for the next process; without a spool it is counted as
+        dropped. Returns True if nothing was left. Called at exit, and harmless when called again.
         """
         self._worker.check_process()
         default_s = self._config.shutdown_timeout_s
@@ -246,4 +317,4 @@ class Client:
     def stats(self) -> Stats:
         """Return what became of every event so far."""
         self._worker.check_process()
-        return self._worker.buffer.stats()
+        return self._worker.outbox.stats()

@@ -6,16 +6,19 @@ The only module that reads `os.environ`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from analytics_sdk import _limits
 from analytics_sdk.errors import ConfigError, EventRejectedError
+from analytics_sdk.scrub import Scrubber
 
 BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
 OnError = Callable[[EventRejectedError], object]
+Durable: TypeAlias = bool | Literal["fsync"]
 
 WORDS = {"1": True, "true": True, "yes": True, "on": True}
 WORDS |= {"0": False, "false": False, "no": False, "off": False}
@@ -27,9 +30,16 @@ NUMBERS: dict[str, tuple[type[int] | type[float], float, float, float]] = {
     "max_queue_size": (int, 1, 10_000_000, _limits.MAX_QUEUE_EVENTS),
     "timeout_s": (float, 0.01, 3_600, _limits.REQUEST_TIMEOUT_S),
     "shutdown_timeout_s": (float, 0, 3_600, _limits.SHUTDOWN_TIMEOUT_S),
+    "spool_max_bytes": (int, 0, 2**50, _limits.MAX_SPOOL_BYTES),
     "sample_rate": (float, 0, 1, 1.0),
 }
-SWITCHES = {"enabled": True, "debug": False}
+SWITCHES = {
+    "enabled": True,
+    "debug": False,
+    "remember_identity": False,
+    "handle_sigterm": False,
+}
+LISTS = ("allow_properties", "deny_properties", "allow_keys", "deny_keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +54,15 @@ class Config:
     timeout_s: float
     shutdown_timeout_s: float
     sample_rate: float
+    durable: Durable
+    spool_dir: Path | None
+    spool_max_bytes: int
+    remember_identity: bool
+    handle_sigterm: bool
     enabled: bool
     debug: bool
+    scrubber: Scrubber = Scrubber()
+    super_properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
     before_send: BeforeSend | None = None
     on_error: OnError | None = None
 
@@ -70,6 +87,12 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
         for name, limits in NUMBERS.items()
     }
     values |= {name: _switch(name, value_of(name, on), mistakes) for name, on in SWITCHES.items()}
+    values["durable"] = _durable(value_of("durable", False), mistakes)
+    values["spool_dir"] = _directory("spool_dir", value_of("spool_dir"), mistakes)
+    values["scrubber"] = _scrubber({name: value_of(name) for name in LISTS}, mistakes)
+    values["super_properties"] = given.get("super_properties") or {}
+    if not isinstance(values["super_properties"], Mapping):
+        mistakes.append("super_properties must be a dict.")
     for name in ("before_send", "on_error"):
         values[name] = given.get(name)
         if values[name] is not None and not callable(values[name]):
@@ -117,6 +140,40 @@ def _switch(name: str, value: Any, mistakes: list[str]) -> bool | None:
         return WORDS[value.lower()]
     mistakes.append(f"{name} must be true or false.")
     return None
+
+
+def _durable(value: Any, mistakes: list[str]) -> Durable | None:
+    if value == "fsync":
+        return "fsync"
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in WORDS:
+        return WORDS[value.lower()]
+    mistakes.append('durable must be true, false or "fsync".')
+    return None
+
+
+def _directory(name: str, value: Any, mistakes: list[str]) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or "\0" in os.fspath(value):
+        mistakes.append(f"{name} must be the path of a directory.")
+        return None
+    return Path(value)
+
+
+def _scrubber(given: Mapping[str, Any], mistakes: list[str]) -> Scrubber:
+    lists: dict[str, Collection[str]] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        # A variable of the environment has names with commas between.
+        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, Collection) or not all(isinstance(part, str) for part in names):
+            mistakes.append(f"{name} must be a list of names.")
+            continue
+        lists[name] = frozenset(part.casefold() for part in names)
+    return Scrubber(**lists)
 
 
 def _api_key(value: Any, needed: bool, mistakes: list[str]) -> str:

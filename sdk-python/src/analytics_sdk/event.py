@@ -13,7 +13,7 @@ from enum import Enum
 from functools import lru_cache
 from os import urandom
 from time import gmtime, strftime, time_ns
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 from zlib import crc32
 
@@ -24,8 +24,6 @@ from analytics_sdk.version import __version__
 
 LIBRARY: Final = {"name": "analytics-sdk-python", "version": __version__}
 CONTEXT: Final = {"library": LIBRARY}
-
-Identifier: TypeAlias = str | int | UUID
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 MESSAGE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

@@ -16,7 +16,7 @@ class Stats:
     """What a client did so far in this process; every number only counts events of this process."""
 
     taken: int = 0
-    """Events for which an event method returned True."""
+    """Events for which an event method returned True, and those taken over (`adopted`)."""
     delivered: int = 0
     """Events that the collector answered for, duplicates included."""
     queued: int = 0
@@ -39,6 +39,8 @@ class Stats:
     """Requests made."""
     retries: int = 0
     """Requests that repeated one before."""
+    adopted: int = 0
+    """Events among those taken that a process which ended had left on disk."""
     bytes_sent: int = 0
     """Bytes of bodies sent, compressed, repeats included."""
 
@@ -55,6 +57,8 @@ class Counters:
         self.taken = 0
         self.delivered = 0
         self.rejected = 0
+        self.expired = 0
+        self.adopted = 0
         self.duplicates = 0
         self.requests = 0
         self.retries = 0
@@ -85,19 +89,22 @@ class Counters:
             self.retries += is_retry
             self.bytes_sent += size_bytes
 
-    def stats(self, queued: int) -> Stats:
+    def stats(self, queued: int, spooled: int = 0) -> Stats:
         """Return the numbers of this instant; call it with the lock held, if *queued* may move."""
         with self.lock:
             return Stats(
-                taken=self.taken,
+                taken=self.taken + self.adopted,
                 delivered=self.delivered,
                 queued=queued,
+                spooled=spooled,
                 rejected=self.rejected,
+                expired=self.expired,
                 dropped={reason: count for reason, count in self._dropped.items() if count},
                 refused=dict(self._refused),
                 repaired=dict(self._repaired),
                 duplicates=self.duplicates,
                 requests=self.requests,
                 retries=self.retries,
+                adopted=self.adopted,
                 bytes_sent=self.bytes_sent,
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from contextlib import suppress
 from datetime import datetime, timezone
 from math import inf
@@ -22,12 +21,13 @@ import orjson
 
 from analytics_sdk import retry
 from analytics_sdk._limits import MAX_BATCH_EVENTS, MAX_RETRY_DELAY_S
-from analytics_sdk.batch import MAX_EVENTS_BYTES, halves, pack
-from analytics_sdk.buffer import Buffer
+from analytics_sdk.batch import MAX_EVENTS_BYTES, pack
 from analytics_sdk.config import Config
 from analytics_sdk.errors import EventRejectedError, call_user_code
 from analytics_sdk.logs import QuietLogger, facts_of
+from analytics_sdk.outbox import Lot, Outbox
 from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork, unforkable
+from analytics_sdk.spool import Spool, is_supported
 from analytics_sdk.stats import Counters
 
 if TYPE_CHECKING:
@@ -38,8 +38,24 @@ if TYPE_CHECKING:
 
 # So that a batch which is answered at the last moment is still counted.
 GRACE_S = 0.1
+# How often the folder of the spool is searched for what processes that ended have left.
+ADOPT_INTERVAL_S = 60.0
+# Until then a power cut may take what the kernel has.
+SYNC_INTERVAL_S = 1.0
+# After so many failures in a row nothing makes it ask more often than once in this time.
+CIRCUIT_FAILURES = 5
+CIRCUIT_PAUSE_S = 1.0
+# A pause that is worth the way to the disk.
+SPILL_DELAY_S = 1.0
 # More than a lock can wait is an error, so no infinity.
 LONGEST_SLEEP_S = 3600.0
+
+TURNED_AWAY = {
+    "closed": "An event came after shutdown(), and was turned away",
+    "queue_full": "Events are turned away, for max_queue_size or 32 MiB wait and none fits on disk",
+    "spool_full": "Events are turned away, for the spool has reached spool_max_bytes",
+    "spool_failed": "Events are turned away, for durable ones need a spool that can be written to",
+}
 
 # Not the module's generator, which a program may have seeded to repeat itself.
 jitter = SystemRandom().random
@@ -52,6 +68,7 @@ class Worker:
         self._config = config
         self._http_transport = http_transport
         self._log = QuietLogger(__name__)
+        self._spool: Spool | None = None
         # When to give up (monotonic); None as long as events are welcome.
         self._close_by: float | None = None
         self.start_afresh()
@@ -59,18 +76,41 @@ class Worker:
 
     def start_afresh(self) -> None:
         """Forget the thread, the locks and the events of the parent process, touching none."""
+        if self._spool is not None:
+            self._spool.abandon()
         self.pid = getpid()
         self.counters = Counters()
-        self.buffer = Buffer(self.counters, max_events=self._config.max_queue_size)
+        self._spool = self._make_spool()
+        self.outbox = Outbox(
+            self.counters,
+            max_events=self._config.max_queue_size,
+            spool=self._spool,
+            is_durable=bool(self._config.durable),
+        )
         self._lock = self.counters.lock
         # All that wakes the thread, for its put() can be re-entered by a signal handler.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._pending: deque[list[bytes]] = deque()
         self._flush_target = 0
         self._nudges = self._nudges_seen = 0
+        self._failures = 0
         self._not_before = 0.0
-        self._is_lossless = True
+        self._adopt_at = self._sync_at = -inf
+        self._is_orphans_turn = True
+        self._recovered = threading.Event()
+        self._is_complete = True
+
+    def _make_spool(self) -> Spool | None:
+        config = self._config
+        if not (is_supported() and config.enabled and config.spool_max_bytes):
+            return None
+        return Spool(
+            api_key=config.api_key,
+            api_url=config.api_url,
+            directory=config.spool_dir,
+            max_bytes=config.spool_max_bytes,
+            is_synced=config.durable == "fsync",
+        )
 
     # For any thread
 
@@ -85,18 +125,17 @@ class Worker:
             return "closed"
         if self._thread is None and not self._start():
             return "no_thread"
-        waiting = self.buffer.put(event)
-        if waiting == 0:
-            message = "Events are turned away, for too many wait; flush() waits for room"
-            self._log.warning("queue_full", message, max_queue_size=self._config.max_queue_size)
-            return "queue_full"
+        waiting = self.outbox.put(event)
+        if isinstance(waiting, str):
+            self._log.warning(waiting, TURNED_AWAY[waiting])
+            return waiting
         if waiting in (1, self._config.batch_size):
             self._wake.put(None)
         return None
 
     def flush(self, timeout_s: float) -> bool:
         """Send what waits; tell whether all taken before had its outcome within *timeout_s*."""
-        target, settled = self.buffer.progress()
+        target, settled = self.outbox.progress()
         if settled < target:
             # The thread itself, in on_error, would wait for what only it can do.
             if threading.current_thread() is self._thread:
@@ -107,11 +146,24 @@ class Worker:
             self._wake.put(None)
             # A hook that raised SystemExit has ended the thread.
             if self._thread is not None or self._start():
-                self.buffer.wait(target, timeout_s)
-        return self._is_lossless and self.buffer.progress()[1] >= target
+                self.outbox.wait(target, timeout_s)
+        return self._is_complete and self.outbox.progress()[1] >= target
+
+    def recover(self, timeout_s: float) -> bool:
+        """Deliver what processes that ended have left; tell whether nothing of theirs is there."""
+        if self._spool is None:
+            return True
+        self._recovered.clear()
+        with self._lock:
+            self._adopt_at = -inf
+            self._nudges += 1
+        self._wake.put(None)
+        return (self._thread is not None or self._start()) and self._recovered.wait(
+            min(timeout_s, threading.TIMEOUT_MAX)
+        )
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Take no more events, deliver for *timeout_s*, then drop what is left, counted."""
+        """Take no more events, deliver for *timeout_s*; what is left goes to disk, or is dropped."""
         with self._lock:
             close_by = inf if self._close_by is None else self._close_by
             self._close_by = close_by = min(close_by, monotonic() + timeout_s)
@@ -121,12 +173,17 @@ class Worker:
         if thread is not None and thread is not threading.current_thread():
             left_s = max(close_by - monotonic(), 0) + GRACE_S
             thread.join(min(left_s, threading.TIMEOUT_MAX))
-        if dropped := self.buffer.close("shutdown"):
-            self._is_lossless = False
+        spooled, dropped = self.outbox.close()
+        if spooled:
+            self._is_complete = False
+            message = "Events wait on disk for the next process, for they could not be delivered"
+            self._log.warning("spooled", message, events=spooled, url=self._config.api_url)
+        if dropped:
+            self._is_complete = False
             message = "Events were dropped at shutdown, for they could not be delivered in time"
             self._log.warning("shutdown", message, events=dropped, url=self._config.api_url)
         forget_at_exit(self._exit)
-        return self._is_lossless
+        return self._is_complete
 
     def retire(self) -> None:
         """End the thread when all is delivered, for nobody is left who could track."""
@@ -172,6 +229,7 @@ class Worker:
         finally:
             self._thread = None
             if self._close_by == inf:
+                self.outbox.close()
                 forget_at_exit(self._exit)
 
     def _deliver_all(self) -> None:
@@ -195,45 +253,84 @@ class Worker:
             retry_error_callback=_decision_of,
         )
         with transport:
-            while self._pending or self._next_batch():
+            while not self.outbox.is_closed and (self.outbox.in_hand or self._next_lot()):
                 numbers = itertools.count(1)
-                decision = retrying(self._attempt, transport, self._pending[0], numbers)
+                decision = retrying(self._attempt, transport, self.outbox.in_hand[0], numbers)
                 if isinstance(decision, retry.Again):
                     return
                 self._settle(decision)
 
-    def _next_batch(self) -> bool:
+    def _next_lot(self) -> bool:
         """Wait for a full batch, or for the oldest event's time; False means closed and done."""
         while True:
-            waiting, oldest_at = self.buffer.waiting()
+            # By turns, so that neither what was left by others nor our own has to wait for long.
+            self._is_orphans_turn = not self._is_orphans_turn
+            if self._is_orphans_turn and self._adopt():
+                return True
+            waiting, oldest_at = self.outbox.waiting()
             due_in_s = oldest_at + self._config.flush_interval_s - monotonic()
-            is_flushing = self.buffer.progress()[1] < self._flush_target
+            is_flushing = self.outbox.progress()[1] < self._flush_target
             is_hurried = due_in_s <= 0 or is_flushing or self._close_by is not None
-            if waiting >= self._config.batch_size or (waiting and is_hurried):
-                # All that waits, not just one batch: that is how a backlog drains fast.
-                self._pending.append(self.buffer.take(MAX_BATCH_EVENTS, MAX_EVENTS_BYTES))
+            # All that waits, not just one batch: that is how a backlog drains fast.
+            if (waiting >= self._config.batch_size or (waiting and is_hurried)) and (
+                self.outbox.take(MAX_BATCH_EVENTS, MAX_EVENTS_BYTES)
+            ):
+                return True
+            if self._adopt():
                 return True
             if self._close_by is not None:
                 return False
-            self._sleep(min(due_in_s, LONGEST_SLEEP_S))
+            self._tend(due_in_s, waiting)
+
+    def _adopt(self) -> bool:
+        """Take in hand what a process that ended has left; tell whether there was something."""
+        if self._spool is None:
+            return False
+        if monotonic() >= self._adopt_at:
+            self._adopt_at = monotonic() + ADOPT_INTERVAL_S
+            self.outbox.look_for_orphans()
+        if self.outbox.adopt(MAX_BATCH_EVENTS, MAX_EVENTS_BYTES):
+            return True
+        self._recovered.set()
+        return False
+
+    def _tend(self, due_in_s: float, waiting: int) -> None:
+        """Look after the spool, and sleep until there may be something to do."""
+        longest_s = min(due_in_s, LONGEST_SLEEP_S)
+        if self._spool is not None:
+            longest_s = min(longest_s, max(self._adopt_at - monotonic(), 0))
+        if waiting:
+            longest_s = min(longest_s, self._sync())
+        self._sleep(longest_s)
+
+    def _sync(self) -> float:
+        """Write durable events through, if it is time; return for how long it is not."""
+        if self._config.durable is not True:
+            return LONGEST_SLEEP_S
+        if (now := monotonic()) >= self._sync_at:
+            self._sync_at = now + SYNC_INTERVAL_S
+            self.outbox.sync()
+        return max(self._sync_at - monotonic(), 0)
 
     def _attempt(
-        self, transport: Transport, events: list[bytes], numbers: itertools.count[int]
+        self, transport: Transport, lot: Lot, numbers: itertools.count[int]
     ) -> retry.Decision:
-        """Send *events* once, and return what the answer means for them."""
+        """Send *lot* once, and return what the answer means for it."""
         timeout_s = self._config.timeout_s
         if (close_by := self._close_by) is not None:
             if close_by <= max(monotonic(), self._not_before):
                 return retry.Again("closing", inf)
             timeout_s = min(timeout_s, close_by - monotonic())
         self._nudges_seen = self._nudges
-        attempt = next(numbers)
-        body = pack(events, datetime.now(timezone.utc))
-        self.counters.request(len(body.content), is_retry=attempt > 1)
+        body = pack(lot.events, datetime.now(timezone.utc))
+        self.counters.request(len(body.content), is_retry=next(numbers) > 1)
         answer = transport.post(body, timeout_s)
-        now = datetime.now(timezone.utc)
         decision = retry.decide(
-            answer, events=len(events), attempt=attempt, now=now, jitter=jitter()
+            answer,
+            events=len(lot.events),
+            attempt=self._failures + 1,
+            now=datetime.now(timezone.utc),
+            jitter=jitter(),
         )
         if isinstance(decision, (retry.Again, retry.Split)):
             facts = {
@@ -242,9 +339,20 @@ class Worker:
                 "failure": answer.failure,
             }
             self._log.warning(decision.reason, retry.MESSAGES[decision.reason], **facts)
-        if isinstance(decision, retry.Again):
-            self._not_before = monotonic() + decision.floor_s
+        self._remember(decision)
         return decision
+
+    def _remember(self, decision: retry.Decision) -> None:
+        """Draw the consequences of a failure, or of its end."""
+        if not isinstance(decision, retry.Again):
+            self._failures = 0
+            return
+        self._failures += 1
+        is_open = self._failures >= CIRCUIT_FAILURES
+        self._not_before = monotonic() + max(decision.floor_s, CIRCUIT_PAUSE_S if is_open else 0)
+        # It may take a while: what only memory has would be lost with the process.
+        if self._failures > 1 or decision.delay_s >= SPILL_DELAY_S:
+            self.outbox.spill()
 
     def _is_out_of_time(self, state: tenacity.RetryCallState) -> bool:
         return self._close_by is not None and monotonic() + state.upcoming_sleep > self._close_by
@@ -260,7 +368,8 @@ class Worker:
             is_nudged = self._nudges != self._nudges_seen
             if is_nudged and (is_free or self._not_before > close_by):
                 return
-            self._sleep(min(until, close_by, inf if is_free else self._not_before) - now)
+            wake_at = min(until, close_by, inf if is_free else self._not_before)
+            self._sleep(min(wake_at - now, self._sync()))
 
     def _sleep(self, seconds: float) -> None:
         with suppress(Empty):
@@ -268,28 +377,25 @@ class Worker:
 
     def _settle(self, decision: retry.Delivered | retry.Reject | retry.Split) -> None:
         """Give the events at the head of the line their outcome, or send them on in parts."""
-        events = self._pending.popleft()
         if isinstance(decision, retry.Split):
-            self._pending.extendleft(reversed(halves(events)))
+            self.outbox.split()
             return
-        refused = {verdict.index for verdict in decision.rejected}
-        others = [event for index, event in enumerate(events) if index not in refused]
-        if isinstance(decision, retry.Delivered):
-            settled, delivered = events, len(others)
-            duplicates = min(decision.duplicates, delivered)
-        else:
-            settled, delivered = [events[index] for index in refused], 0
-            duplicates = 0
-            if others:
-                self._pending.appendleft(others)
+        events = self.outbox.in_hand[0].events
+        refused = {verdict.index: verdict for verdict in decision.rejected}
         # Hooks first: who waits in flush() finds that they ran.
         try:
-            for verdict in decision.rejected:
-                self._report(verdict, events[verdict.index])
+            for index, verdict in refused.items():
+                self._report(verdict, events[index])
         finally:
-            self.buffer.settle(
-                settled, delivered=delivered, duplicates=duplicates, rejected=len(refused)
-            )
+            if isinstance(decision, retry.Delivered):
+                delivered = len(events) - len(refused)
+                self.outbox.settle(
+                    delivered=delivered,
+                    duplicates=min(decision.duplicates, delivered),
+                    rejected=len(refused),
+                )
+            else:
+                self.outbox.settle(refused, rejected=len(refused))
 
     def _report(self, verdict: retry.Verdict, event: bytes) -> None:
         message = "The collector rejected an event for good; on_error gets it"
