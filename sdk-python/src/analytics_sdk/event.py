@@ -22,6 +22,11 @@ from analytics_sdk.errors import MisuseError, call_user_code
 from analytics_sdk.values import is_unicode
 from analytics_sdk.version import __version__
 
+# How many message ids are prepared at once.
+TAILS: Final = 64
+# How many names are remembered as good.
+MANY_NAMES: Final = 1000
+
 LIBRARY: Final = {"name": "analytics-sdk-python", "version": __version__}
 CONTEXT: Final = {"library": LIBRARY}
 
@@ -57,13 +62,18 @@ def build(
     event: dict[str, Any] = {
         "type": kind,
         "messageId": (
-            new_message_id(start_of_id) if message_id is None else checked_message_id(message_id)
+            start_of_id + new_tail() if message_id is None else checked_message_id(message_id)
         ),
         "timestamp": now if timestamp is None else checked_timestamp(timestamp),
     }
-    if name is not None or kind == "track":
+    # What most calls have is looked at here; to call a function for each would double the cost.
+    if name.__class__ is str and name in good_names:
+        event["name"] = name
+    elif name is not None or kind == "track":
         event["name"] = checked_name(name)
-    if user_id is not None:
+    if user_id.__class__ is str and user_id.isprintable() and len(user_id) <= MAX_IDENTIFIER_CHARS:
+        event["userId"] = user_id
+    elif user_id is not None:
         event["userId"] = identifier(user_id)
     if anonymous_id is not None:
         event["anonymousId"] = identifier(anonymous_id)
@@ -73,17 +83,21 @@ def build(
         event["groupId"] = identifier(group_id)
     if previous_id is not None:
         event["previousId"] = identifier(previous_id)
-    if properties is not None:
+    if properties.__class__ is dict:
+        event["properties"] = properties
+    elif properties is not None:
         event["properties"] = checked_mapping(properties, "properties")
     if traits is not None:
         event["traits"] = checked_mapping(traits, "traits")
-    event["context"] = (
-        CONTEXT if context is None else {**checked_mapping(context, "context"), **CONTEXT}
-    )
-    if kind in ("identify", "alias") and not event.get("userId"):
-        raise MisuseError("missing_identity", f"{kind}() needs a user_id.")
-    if kind == "group" and not event.get("groupId"):
-        raise MisuseError("missing_identity", "group() needs a group_id.")
+    if context is None:
+        event["context"] = CONTEXT
+    else:
+        event["context"] = {**checked_mapping(context, "context"), **CONTEXT}
+    if kind != "track":
+        if kind in ("identify", "alias") and not event.get("userId"):
+            raise MisuseError("missing_identity", f"{kind}() needs a user_id.")
+        if kind == "group" and not event.get("groupId"):
+            raise MisuseError("missing_identity", "group() needs a group_id.")
     return event
 
 
@@ -97,12 +111,24 @@ def moment(milliseconds: int) -> tuple[str, str]:
     return f"{hexadecimal[:8]}-{hexadecimal[8:]}-7", timestamp
 
 
-def new_message_id(start_of_id: str) -> str:
-    """Return a new UUIDv7 (RFC 9562): in order of time, so that an index grows at its end."""
-    # The kernel's random bytes, because a forked child repeats those of a generator in memory.
-    # Of the four digits that may stand for the variant always 8: 72 bits are enough.
-    noise = urandom(9).hex()
-    return f"{start_of_id}{noise[:3]}-8{noise[3:6]}-{noise[6:]}"
+# The kernel's random bytes, because a forked child repeats those of a generator in memory. Asked for
+# in advance, for that is a system call; so a child has to forget what its parent had asked for.
+random_tails: list[str] = []
+
+
+def new_tail() -> str:
+    """Return the rest of a new UUIDv7 (RFC 9562): its 72 random bits and its variant.
+
+    Of the four digits that may stand for the variant it is always 8. The start is the time, so
+    that an index of message ids grows at its end.
+    """
+    try:
+        return random_tails.pop()
+    except IndexError:
+        noise = urandom(9 * TAILS).hex()
+    tails = [noise[at : at + 18] for at in range(0, len(noise), 18)]
+    random_tails.extend(f"{tail[:3]}-8{tail[3:6]}-{tail[6:]}" for tail in tails[1:])
+    return f"{tails[0][:3]}-8{tails[0][3:6]}-{tails[0][6:]}"
 
 
 def checked_message_id(message_id: Any) -> str:
@@ -123,6 +149,10 @@ def checked_timestamp(timestamp: Any) -> str:
     raise MisuseError("invalid_timestamp", "timestamp must be a datetime since 1970.")
 
 
+# Names that were looked at before: a program has few, and uses them often.
+good_names: set[str] = set()
+
+
 def checked_name(name: Any) -> str:
     """Return the name of an event."""
     if not isinstance(name, str) and isinstance(name, Enum):
@@ -133,6 +163,8 @@ def checked_name(name: Any) -> str:
         raise MisuseError(
             "invalid_name", "the name may have 255 characters and no control characters."
         )
+    if type(name) is str and len(good_names) < MANY_NAMES:
+        good_names.add(name)
     return name
 
 

@@ -78,24 +78,27 @@ class Outbox:
         The newest is turned away, never an older one evicted: that one was promised a try.
         """
         with self._lock:
-            if self.is_closed:
-                return "closed"
             waiting = len(self._waiting) + 1
+            # Here, for a signal handler may run behind a call, but not inside a `+=` without one.
+            size_bytes = len(event)
             if (
                 waiting + self._out > self._max_events
-                or self._bytes + len(event) > self._max_bytes
+                or self._bytes + size_bytes > self._max_bytes
                 or self._waiting_on_disk
                 or self._is_durable
+                or self.is_closed
             ):
                 return self._put_on_disk(event)
             self._waiting.append(event)
-            self._bytes += len(event)
+            self._bytes += size_bytes
             self._counters.taken += 1
             if waiting == 1:
                 self._oldest_at = time.monotonic()
             return waiting
 
     def _put_on_disk(self, event: bytes) -> int | str:
+        if self.is_closed:
+            return "closed"
         if self._spool is None:
             return "queue_full"
         try:
@@ -348,9 +351,7 @@ class Outbox:
     def _tell_waiters(self) -> None:
         with self._lock:
             settled = self.progress()[1]
-            ready = [
-                done for target, done in self._waiters if self.is_closed or target <= settled
-            ]
+            ready = [done for target, done in self._waiters if self.is_closed or target <= settled]
         for done in ready:
             done.set()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,12 +35,10 @@ MAX_CONTENT_BYTES: Final = 1_048_576
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
-def framed(events: Iterable[bytes], now_s: int) -> bytes:
-    """Return the records of *events*, taken at *now_s* (seconds since 1970), one after the other."""
+def record(event: bytes, now_s: int) -> bytes:
+    """Return the record of *event*, taken at *now_s* (seconds since 1970)."""
     # The time is the start value of the checksum, and so protected by it.
-    return b"".join(
-        HEADER.pack(EVENT, len(event), crc32(event, now_s), now_s) + event for event in events
-    )
+    return HEADER.pack(EVENT, len(event), crc32(event, now_s), now_s) + event
 
 
 @dataclass(frozen=True, slots=True)

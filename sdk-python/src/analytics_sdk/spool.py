@@ -23,7 +23,7 @@ from typing import Final
 import orjson
 
 from analytics_sdk._limits import SPOOL_EXPIRY_DAYS
-from analytics_sdk.segment import Segment, fcntl, framed, settled_offset
+from analytics_sdk.segment import Segment, fcntl, record, settled_offset
 
 # A time, a process and a number, so that by name the files of a process stand in order.
 NAME: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}-\d{6}\.seg")
@@ -140,11 +140,10 @@ class Spool:
 
     def append(self, event: bytes) -> None:
         """Write *event* behind all others. Raises OSError, and then nothing of it is on disk."""
-        records = framed((event,), int(self._clock()))
         active = self._active
-        if active is None or active.is_spent or active.end + len(records) > self._segment_bytes:
+        if active is None or active.is_spent or active.end + len(event) > self._segment_bytes:
             active = self._next_active()
-        self._write(active, records)
+        self._write(active, record(event, int(self._clock())))
         active.waiting += 1
 
     def spill(self, events: Sequence[bytes], *, in_hand: bool) -> Mark:
@@ -157,7 +156,8 @@ class Spool:
         if self._front is None:
             self._front = self._create(self._reserved)
         front = self._front
-        self._write(front, framed(events, int(self._clock())))
+        now_s = int(self._clock())
+        self._write(front, b"".join(record(event, now_s) for event in events))
         if in_hand:
             front.read_at = front.end
         else:
@@ -282,7 +282,9 @@ class Spool:
         # If it can't be noted, the next process sends them again, and the ids keep them single.
         with suppress(OSError):
             if segment is self._adopted or not segment.is_done:
-                segment.settle(mark.offset, int(self._clock()))
+                # A note for nothing would be one more thing to read past, and so for ever.
+                if events:
+                    segment.settle(mark.offset, int(self._clock()))
             elif segment is self._active and not segment.is_spent:
                 self._used_bytes -= segment.end
                 segment.empty()

@@ -1,0 +1,614 @@
+"""Events on disk: kept in order, within bounds, and found by whoever comes next."""
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from analytics_sdk.outbox import Outbox
+from analytics_sdk.segment import Segment, record
+from analytics_sdk.spool import EXPIRY_S, MIN_SEGMENT_BYTES, Spool, folder_name
+from analytics_sdk.stats import Counters
+
+KEY = "ak_live_test0SECRET"
+
+
+@pytest.fixture
+def make_outbox(tmp_path):
+    """Outboxes of processes that share a folder."""
+    made = []
+
+    def make(*, max_events=5, is_durable=False, **settings):
+        spool = Spool(
+            **{
+                "api_key": KEY,
+                "api_url": "http://127.0.0.1:1",
+                "directory": tmp_path / "spool",
+                "max_bytes": 2**28,
+                **settings,
+            }
+        )
+        outbox = Outbox(Counters(), max_events=max_events, spool=spool, is_durable=is_durable)
+        made.append(outbox)
+        return outbox
+
+    yield make
+    for outbox in made:
+        outbox.close()
+
+
+def take(outbox, max_events=500):
+    return outbox.in_hand[-1].events if outbox.take(max_events, 2**20) else []
+
+
+def drain(outbox, max_events=500):
+    """Deliver everything of this process, in lots, and return it."""
+    events = []
+    while lot := take(outbox, max_events):
+        events += lot
+        outbox.settle(delivered=len(lot))
+    return events
+
+
+def adopt_all(outbox):
+    events = []
+    outbox.look_for_orphans()
+    while outbox.adopt(500, 2**20):
+        lot = outbox.in_hand[-1].events
+        events += lot
+        outbox.settle(delivered=len(lot))
+    return events
+
+
+def segments(tmp_path):
+    return sorted((tmp_path / "spool").glob("*/*.seg"))
+
+
+def test_what_memory_has_no_room_for_goes_to_disk(make_outbox, adds_up):
+    """And comes back behind it."""
+    outbox = make_outbox()
+    events = [b"%d" % number for number in range(12)]
+
+    assert [outbox.put(event) for event in events] == list(range(1, 13))
+    assert (outbox.stats().queued, outbox.stats().spooled) == (5, 7)
+    assert drain(outbox, 3) == events
+    adds_up(outbox.stats())
+    assert outbox.stats().delivered == 12
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_order_and_account_hold_whatever_happens(make_outbox, adds_up, seed):
+    """Full memory, failures that move it to disk, verdicts, splits, an end and a next process."""
+    dice = random.Random(seed)
+    is_durable = seed % 5 == 4
+    outbox = make_outbox(max_events=6, is_durable=is_durable)
+    put, seen = 0, []
+
+    def put_some():
+        nonlocal put
+        for _ in range(dice.randrange(1, 9)):
+            assert isinstance(outbox.put(b"%06d" % put), int)
+            put += 1
+
+    def deliver():
+        if outbox.in_hand or outbox.take(dice.randrange(1, 7), 2**20):
+            if dice.random() < 0.3 and len(outbox.in_hand[0].events) > 1:
+                outbox.split()
+            events = outbox.in_hand[0].events
+            if dice.random() < 0.3 and len(events) > 1:
+                # The collector refuses some, and the others go again.
+                refused = dice.sample(range(len(events)), len(events) // 2)
+                seen.extend(events[place] for place in refused)
+                outbox.settle(refused, rejected=len(refused))
+            else:
+                seen.extend(events)
+                outbox.settle(delivered=len(events))
+
+    for _ in range(150):
+        dice.choice((put_some, put_some, deliver, deliver, deliver, outbox.spill))()
+        adds_up(outbox.stats())
+    in_hand = [event for lot in outbox.in_hand for event in lot.events]
+    outbox.close()
+    adds_up(outbox.stats())
+    assert outbox.stats().dropped == {}
+
+    rest = adopt_all(make_outbox())
+
+    assert set(seen) | set(rest) == {b"%06d" % number for number in range(put)}
+    # Those that were refused one by one left before their time; all else is in order, and what
+    # was in hand at the end may be sent again.
+    assert rest == sorted(rest)
+    repeated = set(seen) & set(rest)
+    assert repeated <= set(in_hand) | set(seen[-6:])
+
+
+def test_nothing_is_written_as_long_as_all_goes_well(make_outbox, tmp_path):
+    """The disk is for what would be lost."""
+    outbox = make_outbox()
+    for number in range(5):
+        outbox.put(b"%d" % number)
+    drain(outbox)
+    outbox.close()
+
+    assert not (tmp_path / "spool").exists()
+
+
+def test_delivered_events_leave_no_file_behind(make_outbox, tmp_path):
+    """Neither while the process lives nor after it."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(1000):
+        outbox.put(b"%d" % number)
+    assert segments(tmp_path)
+    drain(outbox)
+
+    assert sum(path.stat().st_size for path in segments(tmp_path)) == 0
+    outbox.close()
+    assert segments(tmp_path) == []
+
+
+def test_only_the_owner_may_read_it(make_outbox, tmp_path):
+    """The folder is 0700 and its files 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        make_outbox(is_durable=True).put(b"{}")
+    finally:
+        os.umask(before)
+    folder = tmp_path / "spool" / folder_name(KEY)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == {0o600}
+
+
+def test_no_file_has_the_key(make_outbox, tmp_path):
+    """Only what is shown of it elsewhere, too."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"{}")
+    outbox.close()
+    texts = [path.read_bytes() for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+
+    assert texts
+    assert not any(b"SECRET" in text for text in texts)
+    assert not any("SECRET" in str(path) for path in (tmp_path / "spool").rglob("*"))
+
+
+def loosen(folder):
+    folder.chmod(0o755)
+
+
+def link(folder):
+    elsewhere = folder.with_name("elsewhere")
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+
+
+def open_to_all(folder):
+    folder.parent.chmod(0o777)
+
+
+def occupy(folder):
+    folder.rmdir()
+    folder.write_text("a file")
+
+
+@pytest.mark.parametrize("spoil", [loosen, link, open_to_all, occupy])
+def test_a_folder_that_is_not_safe_is_not_used(make_outbox, tmp_path, spoil):
+    """Neither to write to nor to read from."""
+    folder = tmp_path / "spool" / folder_name(KEY)
+    folder.mkdir(parents=True, mode=0o700)
+    spoil(folder)
+
+    assert make_outbox(is_durable=True).put(b"{}") == "spool_failed"
+    assert adopt_all(make_outbox()) == []
+
+
+def test_without_a_disk_events_wait_in_memory(make_client, collector, tmp_path, sdk_log):
+    """One warning, and delivery as ever; a durable client turns events away instead."""
+    (tmp_path / "file").write_text("")
+    plain = make_client(spool_dir=tmp_path / "file" / "spool", max_queue_size=20)
+    durable = make_client(spool_dir=tmp_path / "file" / "spool", durable=True)
+    answers = [durable.track("durable") for _ in range(3)]
+
+    assert plain.track("plain")
+    assert plain.flush()
+    assert answers == [False] * 3
+    assert durable.stats().refused == {"spool_failed": 3}
+    assert sdk_log.reasons().count("spool_failed") == 2  # what is wrong, and what it means
+    assert collector.names == ["plain"]
+
+
+def test_a_full_spool_turns_the_newest_away_and_keeps_the_old(make_outbox, tmp_path):
+    """What was promised is not evicted, and the disk is not filled."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    outbox = make_outbox(is_durable=True, max_bytes=limit)
+    answers = [outbox.put(b"%06d" % number + b"x" * 500) for number in range(2000)]
+    taken = [number for number, answer in enumerate(answers) if isinstance(answer, int)]
+
+    assert taken == list(range(len(taken)))
+    assert answers[-1] == "spool_full"
+    assert len(taken) > 900
+    assert sum(path.stat().st_size for path in segments(tmp_path)) <= limit
+    assert [int(event[:6]) for event in drain(outbox)] == taken
+    assert outbox.put(b"again") == 1
+
+
+def test_the_limit_is_one_for_all_processes(make_outbox):
+    """They share the folder."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    first = make_outbox(is_durable=True, max_bytes=limit)
+    while isinstance(first.put(b"x" * 5000), int):
+        pass
+    second = make_outbox(is_durable=True, max_bytes=limit)
+
+    assert second.put(b"x" * 5000) == "spool_full"
+
+
+def test_events_expire_after_thirty_days(make_outbox, adds_up):
+    """Later the collector could not tell a repetition from a new event."""
+    now = time.time()
+    old = make_outbox(is_durable=True, clock=lambda: now - EXPIRY_S - 1)
+    old.put(b"old")
+    old.close()
+    young = make_outbox(is_durable=True, clock=lambda: now - EXPIRY_S + 100)
+    young.put(b"young")
+    young.close()
+    outbox = make_outbox(clock=lambda: now)
+
+    assert adopt_all(outbox) == [b"young"]
+    assert outbox.stats().expired == 1
+    adds_up(outbox.stats())
+
+
+def test_damage_is_counted_and_kept_for_whoever_wants_to_look(make_outbox, tmp_path, adds_up):
+    """And costs only the events that it hit."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(100):
+        outbox.put(b"%03d" % number)
+    outbox.close()
+    path = segments(tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    other = make_outbox()
+
+    assert len(adopt_all(other)) == 99
+    assert other.stats().dropped == {"spool_damaged": 1}
+    adds_up(other.stats())
+    assert [path.suffix for path in path.parent.iterdir() if path.suffix != ".json"] == [".damaged"]
+
+
+def test_damage_under_our_hands_is_counted(make_outbox, tmp_path, adds_up):
+    """The events that can't be read any more have their outcome."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(100):
+        outbox.put(b"%03d" % number)
+    path = segments(tmp_path)[0]
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\0" * 8)
+
+    assert len(drain(outbox)) == 99
+    assert outbox.stats().dropped == {"spool_damaged": 1}
+    adds_up(outbox.stats())
+
+
+def test_what_is_not_ours_is_left_alone(make_outbox, tmp_path):
+    """Foreign files, links, files of a later version, and empty ones that a crash left."""
+    folder = tmp_path / "spool" / folder_name(KEY)
+    folder.mkdir(parents=True, mode=0o700)
+    name = "1700000000000-1-0123abcd-00000{}.seg"
+    (folder / "notes.txt").write_text("mine")
+    (folder / name.format(1)).write_bytes(b"EVT2" + b"\0" * 40)
+    (folder / name.format(2)).write_bytes(b"")
+    (tmp_path / "secret").write_bytes(record(b"stolen", 2_000_000_000))
+    (folder / name.format(3)).symlink_to(tmp_path / "secret")
+    Segment.create(folder / name.format(4)).append(record(b"ours", 2_000_000_000))
+
+    # Opened a second time, for the one above is still held.
+    assert adopt_all(make_outbox()) == []
+    left = {path.name for path in folder.iterdir()}
+    assert left == {
+        "notes.txt",
+        name.format(1).replace(".seg", ".damaged"),
+        name.format(3),
+        name.format(4),
+        "about.json",
+    }
+
+
+def test_the_key_says_whose_the_events_are(make_outbox):
+    """Another project's client does not send them, the same project's at a new address does."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"{}")
+    outbox.close()
+
+    assert adopt_all(make_outbox(api_key="ak_live_other")) == []
+    assert adopt_all(make_outbox(api_url="https://moved.example")) == [b"{}"]
+
+
+def test_a_settled_lot_is_not_sent_again_by_the_next_process(make_outbox):
+    """Only what had no answer when the process died."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(30):
+        outbox.put(b"%02d" % number)
+    take(outbox, 10)
+    outbox.settle(delivered=10)
+    take(outbox, 10)
+    # As if killed here: the lock is let go of, and nothing more is written.
+    outbox._spool.abandon()
+
+    assert adopt_all(make_outbox()) == [b"%02d" % number for number in range(10, 30)]
+
+
+def test_a_folder_that_somebody_deletes_is_made_again(make_outbox, tmp_path):
+    """What comes later is safe again."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"1")
+    for path in sorted((tmp_path / "spool").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    drain(outbox)
+    outbox._spool.begin()
+
+    assert outbox.put(b"2") == 1
+    assert len(segments(tmp_path)) == 1
+
+
+# Whole programs
+
+EXITS = {
+    "sys.exit": "sys.exit(0)",
+    "exception": "raise ValueError",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)",
+    "SIGINT": "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+    "os._exit": "os._exit(0)",
+    "abort": "os.abort()",
+    "segfault": "import ctypes; ctypes.string_at(0)",
+    "exec": "os.execv('/bin/true', ['true'])",
+    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.mark.parametrize("way", EXITS)
+def test_durable_events_survive_every_end_of_a_process(
+    run_program, collector, way, make_client, closed_port
+):
+    """The next process that starts delivers them."""
+    program = run_program(
+        f"""
+        sys.stderr = open(os.devnull, "w")
+        analytics.init(durable=True, shutdown_timeout_s=0)
+        print(all(analytics.track(f"{{number}}") for number in range(50)), flush=True)
+        {EXITS[way]}
+        """,
+        ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
+    )
+    assert program.stdout.startswith("True")
+    assert collector.names == []
+    client = make_client()
+
+    assert client.track("next")
+    assert client.recover()
+    assert client.flush()
+    assert sorted(collector.names) == sorted(["next", *map(str, range(50))])
+    assert client.stats().adopted == 50
+
+
+@pytest.mark.parametrize("way", ["sys.exit", "exception", "SIGINT"])
+def test_events_survive_an_orderly_end_with_the_collector_away(
+    run_program, collector, way, make_client, closed_port
+):
+    """Without `durable`, too."""
+    program = run_program(
+        f"""
+        sys.stderr = open(os.devnull, "w")
+        analytics.init(shutdown_timeout_s=0.2)
+        print(all(analytics.track(f"{{number}}") for number in range(50)), flush=True)
+        {EXITS[way]}
+        """,
+        ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
+    )
+    client = make_client()
+
+    assert program.stdout.startswith("True")
+    assert client.recover()
+    assert collector.names == [str(number) for number in range(50)]
+
+
+def test_an_outage_moves_what_waits_to_disk(
+    run_program, collector, make_client, closed_port, eventually
+):
+    """So a kill in the middle of it loses nothing that was tried before."""
+    program = run_program(
+        """
+        client = analytics.init()
+        for number in range(30):
+            client.track(f"{number}")
+        while client.stats().spooled < 30:
+            client.flush(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
+    )
+    assert program.returncode == -signal.SIGKILL
+    client = make_client()
+
+    assert client.recover()
+    assert collector.names == [str(number) for number in range(30)]
+
+
+def test_a_backlog_on_disk_drains_in_order_when_the_collector_is_back(
+    make_client, collector, reply, eventually
+):
+    """Events of the outage and events after it, each once, in large batches."""
+    collector.always(reply.status(503))
+    client = make_client(max_queue_size=50, flush_interval_s=0.05)
+    for number in range(2000):
+        assert client.track(f"{number}")
+    client.flush(0.3)
+    collector.always(reply.accept())
+    for number in range(2000, 2100):
+        assert client.track(f"{number}")
+
+    assert client.flush(30)
+    assert collector.names == [str(number) for number in range(2100)]
+    assert max(collector.sizes) == 500
+
+
+def test_a_child_of_fork_lets_go_of_its_parents_files(run_program, make_client, collector):
+    """Or the parent's events could not be taken over as long as the child lives."""
+    program = run_program(
+        """
+        client = analytics.init("ak_live_test0SECRET", "http://127.0.0.1:9", durable=True)
+        client.track("parent")
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(1), os.close(2)
+            os.write(writer, b"!")
+            signal.pause()
+        os.read(reader, 1)
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    child = int(program.stdout)
+    try:
+        client = make_client()
+        assert client.recover()
+        assert collector.names == ["parent"]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+WRITER = """
+import os, sys
+import analytics_sdk as analytics
+client = analytics.init(durable=True)
+number = 0
+while True:
+    if client.track("event", {"from": os.getpid(), "number": number}, message_id=None):
+        os.write(1, b"%d %d\\n" % (os.getpid(), number))
+    number += 1
+"""
+
+
+def test_nothing_is_lost_when_writers_are_killed_at_random(
+    make_client, collector, closed_port, spool_dir
+):
+    """Everything that `track()` said True to is found again, and nothing twice."""
+    rounds = int(os.environ.get("KILL_ROUNDS", "3"))
+    dice = random.Random(int(os.environ.get("CHAOS_SEED", "1")))
+    environment = {
+        **os.environ,
+        "ANALYTICS_API_URL": f"http://127.0.0.1:{closed_port}",
+        "ANALYTICS_API_KEY": KEY,
+        "ANALYTICS_SPOOL_DIR": str(spool_dir),
+    }
+    acknowledged = set()
+    for _ in range(rounds):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER], env=environment, stdout=subprocess.PIPE
+            )
+            for _ in range(4)
+        ]
+        for writer in writers:
+            with writer:
+                lines = [writer.stdout.readline() for _ in range(dice.randrange(50, 3000))]
+                writer.kill()
+                lines += writer.stdout.readlines()
+            acknowledged.update(line for line in lines if line.endswith(b"\n"))
+    client = make_client()
+
+    assert client.recover(60)
+    found = [b"%d %d\n" % tuple(e["properties"].values()) for e in collector.stored]
+    assert acknowledged <= set(found)
+    assert len(found) == len(set(found))
+    # One more a writer may have been written without its answer being read.
+    assert len(found) <= len(acknowledged) + 4 * rounds
+
+
+def test_the_account_of_what_is_on_disk_is_told(make_client, collector, reply):
+    """`stats()` says where events are."""
+    collector.always(reply.status(503))
+    client = make_client(durable=True)
+    for number in range(30):
+        client.track(f"{number}")
+    stats = client.stats()
+    assert (stats.taken, stats.queued, stats.spooled) == (30, 0, 30)
+    collector.always(reply.accept())
+
+    assert client.flush()
+    assert (client.stats().delivered, client.stats().spooled) == (30, 0)
+
+
+def test_about_tells_where_the_events_were_to_go(make_outbox, tmp_path):
+    """For whoever finds the folder."""
+    make_outbox(is_durable=True).put(b"{}")
+    about = json.loads((tmp_path / "spool" / folder_name(KEY) / "about.json").read_text())
+
+    assert about == {"api_url": "http://127.0.0.1:1", "api_key": "ak_live_test"}
+
+
+def test_a_signal_handler_may_track_in_the_middle_of_a_durable_track(run_program, collector):
+    """A thousand times a second, and every event that was taken arrives once."""
+    program = run_program(
+        """
+        client = analytics.init(durable=True)
+        answers = []
+        signal.signal(signal.SIGALRM, lambda *_: answers.append(client.track("handler")))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for number in range(5000):
+            answers.append(client.track("main"))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(all(answers), client.flush(30), len(answers) == client.stats().delivered, len(answers))
+        """
+    )
+    *truths, count = program.stdout.split()
+
+    assert truths == ["True"] * 3, program.stderr
+    ids = [event["messageId"] for event in collector.stored]
+    assert len(ids) == len(set(ids)) == int(count) > 5000
+
+
+def strace_is_there():
+    return subprocess.run(["which", "strace"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not strace_is_there(), reason="needs strace (apt install strace)")
+def test_after_a_failed_fsync_the_segment_is_given_up(tmp_path, closed_port):
+    """That event is refused; the others are on a new segment, and none is lost."""
+    program = textwrap.dedent("""
+        import os, sys
+        import analytics_sdk as analytics
+        client = analytics.init(durable="fsync", flush_interval_s=3600, batch_size=500)
+        print([client.track(str(number)) for number in range(6)], flush=True)
+        os._exit(0)
+    """)
+    environment = {
+        **os.environ,
+        "ANALYTICS_API_URL": f"http://127.0.0.1:{closed_port}",
+        "ANALYTICS_API_KEY": KEY,
+        "ANALYTICS_SPOOL_DIR": str(tmp_path / "spool"),
+    }
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]
+    command += ["-e", "inject=fdatasync:error=EIO:when=3", sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout.strip() == "[True, True, False, True, True, True]", done.stderr
+    assert len(segments(tmp_path)) == 2
+    found = []
+    for path in segments(tmp_path):
+        segment = Segment.adopt(path)
+        found += [json.loads(event)["name"] for event in segment.read(99, 2**20).events]
+        segment.close()
+    assert found == ["0", "1", "3", "4", "5"]
