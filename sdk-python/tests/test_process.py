@@ -145,6 +145,28 @@ def test_a_child_of_a_fork_that_python_did_not_see(run_program, collector):
     assert collector.names == ["parent", "child"]
 
 
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_parent_and_child_never_give_the_same_message_id(run_program, collector, fork):
+    """Random bytes that were asked for in advance are not used twice."""
+    program = run_program(f"""
+        import ctypes
+        client = analytics.Client()
+        client.track("before")
+        client.flush()
+        child = {fork}()
+        for _ in range(40):
+            client.track("after")
+        flushed = client.flush()
+        if child == 0:
+            os._exit(0 if flushed else 3)
+        print(flushed, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """)
+
+    assert program.stdout.split() == ["True", "0"], program.stderr
+    tails = [event["messageId"][15:] for event in collector.stored]
+    assert len(tails) == len(set(tails)) == 81
+
+
 def test_a_forked_process_of_multiprocessing_delivers_at_its_end(run_program, collector):
     """It ends without atexit, so that is not what we rely on."""
     program = run_program("""

@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -129,11 +131,9 @@ for number in range(5):
         refused += 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 segment.append(record(b"more", 1))
-print(refused, [event[:4] for event in segment.read(99, 9999).events], segment.read_at == segment.end)
+found = [event[:4] for event in segment.read(99, 9999).events]
+print(refused, found, segment.read_at == segment.end)
 """
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "one.seg")],
         capture_output=True, text=True, timeout=30, check=True,

@@ -12,9 +12,10 @@ import time
 
 import pytest
 
+from analytics_sdk.folders import folder_name
 from analytics_sdk.outbox import Outbox
 from analytics_sdk.segment import Segment, record
-from analytics_sdk.spool import EXPIRY_S, MIN_SEGMENT_BYTES, Spool, folder_name
+from analytics_sdk.spool import EXPIRY_S, MIN_SEGMENT_BYTES, Spool
 from analytics_sdk.stats import Counters
 
 KEY = "ak_live_test0SECRET"
@@ -568,7 +569,8 @@ def test_a_signal_handler_may_track_in_the_middle_of_a_durable_track(run_program
         for number in range(5000):
             answers.append(client.track("main"))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(all(answers), client.flush(30), len(answers) == client.stats().delivered, len(answers))
+        print(all(answers), client.flush(30))
+        print(len(answers) == client.stats().delivered, len(answers))
         """
     )
     *truths, count = program.stdout.split()

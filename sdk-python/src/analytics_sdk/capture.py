@@ -6,7 +6,7 @@ Nothing gets out of here but True and False: this is where "never raises" is kep
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import getpid
 from typing import Any
 
@@ -49,7 +49,7 @@ class Capture:
         elif self._config.debug:
             raise MisuseError("invalid_properties", "properties must be a dict.")
 
-    def take(
+    def take(  # noqa: C901 - every call of it costs the caller
         self,
         kind: str,
         name: Any = None,
@@ -150,7 +150,7 @@ class Capture:
         return {**changed, **identity}
 
 
-class _Withheld(Exception):  # noqa: N818 - a verdict, not an error
+class _Withheld(Exception):
     """The settings keep this event back."""
 
     def __init__(self, reason: str) -> None:

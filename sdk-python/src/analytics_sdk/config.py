@@ -61,7 +61,7 @@ class Config:
     handle_sigterm: bool
     enabled: bool
     debug: bool
-    scrubber: Scrubber = Scrubber()
+    scrubber: Scrubber = field(default_factory=Scrubber)
     super_properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
     before_send: BeforeSend | None = None
     on_error: OnError | None = None

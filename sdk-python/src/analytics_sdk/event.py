@@ -75,14 +75,10 @@ def build(
         event["userId"] = user_id
     elif user_id is not None:
         event["userId"] = identifier(user_id)
-    if anonymous_id is not None:
-        event["anonymousId"] = identifier(anonymous_id)
-    if session_id is not None:
-        event["sessionId"] = identifier(session_id)
-    if group_id is not None:
-        event["groupId"] = identifier(group_id)
-    if previous_id is not None:
-        event["previousId"] = identifier(previous_id)
+    if not (anonymous_id is session_id is group_id is previous_id is None):
+        ids = {"anonymousId": anonymous_id, "sessionId": session_id}
+        ids |= {"groupId": group_id, "previousId": previous_id}
+        event |= {member: identifier(value) for member, value in ids.items() if value is not None}
     if properties.__class__ is dict:
         event["properties"] = properties
     elif properties is not None:
@@ -94,11 +90,15 @@ def build(
     else:
         event["context"] = {**checked_mapping(context, "context"), **CONTEXT}
     if kind != "track":
-        if kind in ("identify", "alias") and not event.get("userId"):
-            raise MisuseError("missing_identity", f"{kind}() needs a user_id.")
-        if kind == "group" and not event.get("groupId"):
-            raise MisuseError("missing_identity", "group() needs a group_id.")
+        _check_identity(kind, event)
     return event
+
+
+def _check_identity(kind: str, event: dict[str, Any]) -> None:
+    if kind in ("identify", "alias") and not event.get("userId"):
+        raise MisuseError("missing_identity", f"{kind}() needs a user_id.")
+    if kind == "group" and not event.get("groupId"):
+        raise MisuseError("missing_identity", "group() needs a group_id.")
 
 
 # Writing them is slow, and a burst has many events to the millisecond.
@@ -111,8 +111,8 @@ def moment(milliseconds: int) -> tuple[str, str]:
     return f"{hexadecimal[:8]}-{hexadecimal[8:]}-7", timestamp
 
 
-# The kernel's random bytes, because a forked child repeats those of a generator in memory. Asked for
-# in advance, for that is a system call; so a child has to forget what its parent had asked for.
+# The kernel's random bytes, because a forked child repeats those of a generator in memory. Asked
+# for in advance, for that is a system call; so a child forgets what its parent had asked for.
 random_tails: list[str] = []
 
 

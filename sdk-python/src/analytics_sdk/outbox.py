@@ -3,8 +3,8 @@
 `put()` may be called from anywhere, a signal handler in the middle of another `put()` included.
 Events are handed out in order, in lots, and leave by `settle()`, which says what became of them.
 
-What is in memory is always older than what nobody has read from disk yet: as long as something waits
-there, new events join it. So the order of the calls is kept, whichever way an event goes.
+What is in memory is always older than what nobody has read from disk yet: as long as something
+waits there, new events join it. So the order of the calls is kept, whichever way an event goes.
 """
 
 from __future__ import annotations

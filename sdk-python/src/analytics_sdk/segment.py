@@ -1,8 +1,9 @@
 """One file of the spool: a log of events, and how far they have been dealt with.
 
-A record is one `write(2)`: a header (mark, length, CRC-32, time) and the event. Torn or flipped bytes
-cost the records they hit, no other: the reader goes on at the next mark. Who opens a segment holds
-its lock (`flock`) until it is closed; the kernel lets go of it when a process dies, however it dies.
+A record is one `write(2)`: a header (mark, length, CRC-32, time) and the event. Torn or flipped
+bytes cost the records they hit, no other: the reader goes on at the next mark. Who opens a segment
+holds its lock (`flock`) until it is closed; the kernel lets go of it when a process dies, however
+it dies.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,7 @@ OFFSET: Final = struct.Struct("<Q")
 MARKS: Final = (EVENT, SETTLED)
 
 READ_BYTES: Final = 262_144
+MANY_EVENTS: Final = 1_000
 # Longer than any event; a length beyond it is a flipped bit.
 MAX_CONTENT_BYTES: Final = 1_048_576
 
@@ -52,6 +55,11 @@ class Chunk:
     """The offset where the next read begins."""
     damaged: int
     """Stretches of bytes that hold no record (any more)."""
+
+
+def is_supported() -> bool:
+    """Tell whether this system has the locks that segments need (Windows does not)."""
+    return fcntl is not None
 
 
 class Segment:
@@ -154,7 +162,7 @@ class Segment:
     def remove(self) -> None:
         """Delete the file and close it, in this order, so that nobody adopts it in between."""
         try:
-            os.unlink(self.path)
+            self.path.unlink()
         finally:
             os.close(self.fd)
 
@@ -224,3 +232,14 @@ def settled_offset(segment: Segment) -> int:
         # With an overlap, for a record may lie across.
         place += max(len(buffer) - size_bytes, size_bytes)
     return min(settled, segment.end)
+
+
+def event_times(path: Path) -> list[int]:
+    """Return when each event that waits in the file was taken, without a lock, so about so."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with closing(Segment(path, fd)) as segment:
+        segment.read_at = settled_offset(segment)
+        times: list[int] = []
+        while segment.read_at < segment.end:
+            times += segment.read(MANY_EVENTS, READ_BYTES).taken_at
+        return times

@@ -1,48 +1,43 @@
 """Keep events on disk: those that would be lost otherwise, or with `durable` every one.
 
-The folder of a project is shared by any number of processes. Each appends to segments of its own; what
-a process leaves behind when it ends, is taken over by one that lives. Knows files, not HTTP.
+The folder of a project is shared by any number of processes. Each appends to segments of its own;
+what a process leaves behind when it ends is taken over by one that lives. Knows files, not HTTP.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from math import inf
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-import orjson
-
 from analytics_sdk._limits import SPOOL_EXPIRY_DAYS
-from analytics_sdk.segment import Segment, fcntl, record, settled_offset
+from analytics_sdk.folders import (
+    DAMAGED,
+    NAME,
+    SpoolUnusableError,
+    about,
+    folder_name,
+    home,
+    make_folder,
+)
+from analytics_sdk.segment import Segment, record, settled_offset
 
-# A time, a process and a number, so that by name the files of a process stand in order.
-NAME: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}-\d{6}\.seg")
-DAMAGED: Final = ".damaged"
-ABOUT: Final = "about.json"
 MAX_SEGMENT_BYTES: Final = 33_554_432
 MIN_SEGMENT_BYTES: Final = 65_536
 EXPIRY_S: Final = SPOOL_EXPIRY_DAYS * 86_400
 # How often a spool that is full or out of order looks again, and how often it is written through.
 LOOK_AGAIN_S: Final = 1.0
-SHOWN_KEY_CHARS: Final = 12
 
 
 class SpoolFullError(OSError):
     """The folder has reached its limit; what is there was promised to be kept."""
-
-
-class SpoolUnusableError(OSError):
-    """The folder is not safe to keep events in."""
 
 
 @dataclass(slots=True)
@@ -65,26 +60,6 @@ class Reading:
     """Events that bad bytes made unreadable."""
 
 
-def is_supported() -> bool:
-    """Tell whether this system has the locks that a spool needs (Windows does not)."""
-    return fcntl is not None
-
-
-def home(spool_dir: Path | None) -> Path:
-    """Return the directory that has a folder for each project."""
-    if spool_dir is not None:
-        return spool_dir
-    # Here, for it takes as long to import as the rest of the SDK, and few programs need it.
-    import platformdirs  # noqa: PLC0415
-
-    return platformdirs.user_data_path("analytics-sdk", appauthor=False) / "spool"
-
-
-def folder_name(api_key: str) -> str:
-    """Return the name of a project's folder: the key decides where events may go, the URL not."""
-    return sha256(api_key.encode()).hexdigest()[:16]
-
-
 class Spool:
     """The segments of this process, and those it takes over.
 
@@ -103,7 +78,7 @@ class Spool:
         is_synced: bool = False,
         clock: Callable[[], float] = time,
     ) -> None:
-        self._about = {"api_url": api_url, "api_key": api_key[:SHOWN_KEY_CHARS]}
+        self._about = about(api_key, api_url)
         self._name = folder_name(api_key)
         self._directory = directory
         self._max_bytes = max_bytes
@@ -312,9 +287,9 @@ class Spool:
         folder = self._open_folder()
         ours = {segment.path.name for segment in self._own}
         self._orphans.extend(
-            folder / name
-            for name in sorted(os.listdir(folder))
-            if NAME.fullmatch(name) and name not in ours
+            path
+            for path in sorted(folder.iterdir())
+            if NAME.fullmatch(path.name) and path.name not in ours
         )
 
     def adopt(self, max_events: int, max_bytes: int) -> Reading | None:
@@ -369,28 +344,6 @@ class Spool:
             with suppress(OSError):
                 segment.close()
         self.release()
-
-
-def make_folder(parent: Path, name: str, about: dict[str, str]) -> Path:
-    """Return the folder of a project, made if need be. Raises OSError if it is not safe."""
-    folder = parent.absolute() / name
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = parent.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise SpoolUnusableError(errno.EACCES, f"everybody may write to {parent}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise SpoolUnusableError(errno.ENOTDIR, f"{folder} is no directory")
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise SpoolUnusableError(errno.EACCES, f"{folder} must be yours alone (chmod 700)")
-    with suppress(FileExistsError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        fd = os.open(folder / ABOUT, flags, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(orjson.dumps(about))
-    return folder
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -24,10 +24,12 @@ from analytics_sdk._limits import MAX_BATCH_EVENTS, MAX_RETRY_DELAY_S
 from analytics_sdk.batch import MAX_EVENTS_BYTES, pack
 from analytics_sdk.config import Config
 from analytics_sdk.errors import EventRejectedError, call_user_code
+from analytics_sdk.event import random_tails
 from analytics_sdk.logs import QuietLogger, facts_of
 from analytics_sdk.outbox import Lot, Outbox
 from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork, unforkable
-from analytics_sdk.spool import Spool, is_supported
+from analytics_sdk.segment import is_supported
+from analytics_sdk.spool import Spool
 from analytics_sdk.stats import Counters
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Worker:
         """Forget the thread, the locks and the events of the parent process, touching none."""
         if self._spool is not None:
             self._spool.abandon()
+        random_tails.clear()
         self.pid = getpid()
         self.counters = Counters()
         self._spool = self._make_spool()
@@ -164,7 +167,7 @@ class Worker:
         )
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Take no more events, deliver for *timeout_s*; what is left goes to disk, or is dropped."""
+        """Take no more events, deliver for *timeout_s*; what is left goes to disk."""
         with self._lock:
             close_by = inf if self._close_by is None else self._close_by
             self._close_by = close_by = min(close_by, monotonic() + timeout_s)
