@@ -56,6 +56,14 @@ def servers() -> Iterator[tuple[str, str]]:
         shutil.rmtree(home)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the SDK's events out of the user's own spool, and the user's out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANALYTICS_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
+        yield
+
+
 @pytest.fixture
 def eventually() -> Eventually:
     """Wait until a condition holds, and fail when it does not come true in time."""

@@ -255,7 +255,7 @@ def main() -> None:
         click.echo("starting Postgres, Valkey, a server and a worker ...")
         with collector(home / "data", arguments.port) as running:
             click.echo(f"url: {running['url']}\nkey: {running['key']}")
-            analytics.init(running["key"], running["url"])
+            analytics.init(running["key"], running["url"], spool_dir=home / "spool")
             rows, zones = flights()
             seconds = send(rows, zones, show_progress=True)
             report(running, home / "data", seconds)

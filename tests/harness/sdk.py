@@ -10,6 +10,10 @@ from harness.processes import Program
 
 def sdk_program(code: str, url: str, key: str, folder: Path, *arguments: str) -> Program:
     """Return a program that finds the collector as any program does: by its environment."""
-    environment = {"ANALYTICS_API_URL": url, "ANALYTICS_API_KEY": key}
+    environment = {
+        "ANALYTICS_API_URL": url,
+        "ANALYTICS_API_KEY": key,
+        "ANALYTICS_SPOOL_DIR": str(folder / "spool"),
+    }
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return Program(command, folder, "sdk", environment)
