@@ -41,9 +41,3 @@ def test_a_full_body_is_within_the_limit():
     body = batch.pack(events, MOMENT)
 
     assert MAX_BODY_BYTES - 4 <= len(gzip.decompress(body.content)) <= MAX_BODY_BYTES
-
-
-def test_halves_keep_the_order():
-    """Splitting a batch does not reorder a user's events."""
-    assert batch.halves([b"1", b"2", b"3"]) == ([b"1", b"2"], [b"3"])
-    assert batch.halves([b"1", b"2"]) == ([b"1"], [b"2"])

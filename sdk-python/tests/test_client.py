@@ -291,7 +291,7 @@ def test_the_public_names_are_these():
     assert set(analytics_sdk.__all__) == {
         *("init", "track", "identify", "page", "screen", "group", "alias"),
         *("context", "in_context", "operation", "Operation", "register", "unregister", "reset"),
-        *("opt_in", "opt_out"),
+        *("opt_in", "opt_out", "recover", "Scope"),
         *("flush", "shutdown", "stats", "Client", "Stats", "__version__"),
         *("AnalyticsError", "ConfigError", "MisuseError", "EventRejectedError"),
     }

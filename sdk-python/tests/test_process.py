@@ -134,6 +134,8 @@ def test_a_child_of_a_fork_that_python_did_not_see(run_program, collector):
         client = analytics.Client()
         client.track("parent")
         client.flush()
+        # Until the thread is idle: such a fork copies whatever locks CPython itself holds.
+        threading.Event().wait(0.3)
         child = ctypes.PyDLL(None).fork()
         if child == 0:
             ok = client.track("child") and client.flush() and client.stats().taken == 1
@@ -153,6 +155,8 @@ def test_parent_and_child_never_give_the_same_message_id(run_program, collector,
         client = analytics.Client()
         client.track("before")
         client.flush()
+        # Until the thread is idle: a fork in C copies whatever locks CPython itself holds.
+        threading.Event().wait(0.3)
         child = {fork}()
         for _ in range(40):
             client.track("after")

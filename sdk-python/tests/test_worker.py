@@ -256,7 +256,7 @@ def test_retry_after_is_obeyed(make_client, collector, reply):
 
 def test_a_flush_ends_the_pause_after_a_failure(make_client, collector, reply, monkeypatch):
     """Who flushes wants to know now."""
-    monkeypatch.setattr("analytics_sdk.worker.jitter", lambda: 100.0)
+    monkeypatch.setattr("analytics_sdk.delivery.jitter", lambda: 100.0)
     collector.script(reply.status(503), reply.status(503))
     client = make_client()
     client.track("one")
@@ -269,7 +269,7 @@ def test_a_flush_ends_the_pause_after_a_failure(make_client, collector, reply, m
 
 def test_events_do_not_end_the_pause_after_a_failure(make_client, collector, reply, monkeypatch):
     """A collector in trouble is not hit by everyone who tracks."""
-    monkeypatch.setattr("analytics_sdk.worker.jitter", lambda: 100.0)
+    monkeypatch.setattr("analytics_sdk.delivery.jitter", lambda: 100.0)
     collector.always(reply.status(503))
     client = make_client()
     client.track("one")
@@ -435,7 +435,7 @@ def test_a_shutdown_delivers_what_waits(make_client, collector):
 
 def test_a_shutdown_tries_once_more_at_once(make_client, collector, reply, monkeypatch):
     """Even in the pause after a failure."""
-    monkeypatch.setattr("analytics_sdk.worker.jitter", lambda: 100.0)
+    monkeypatch.setattr("analytics_sdk.delivery.jitter", lambda: 100.0)
     collector.script(reply.status(503))
     client = make_client()
     client.track("one")

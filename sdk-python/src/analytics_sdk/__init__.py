@@ -16,7 +16,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from analytics_sdk.client import Client
-from analytics_sdk.context import context, in_context
+from analytics_sdk.context import Scope, context, in_context
 from analytics_sdk.default import DefaultClient
 from analytics_sdk.errors import AnalyticsError, ConfigError, EventRejectedError, MisuseError
 from analytics_sdk.operation import Category, Operation
@@ -30,6 +30,7 @@ __all__ = [
     "EventRejectedError",
     "MisuseError",
     "Operation",
+    "Scope",
     "Stats",
     "__version__",
     "alias",
@@ -43,6 +44,7 @@ __all__ = [
     "opt_in",
     "opt_out",
     "page",
+    "recover",
     "register",
     "reset",
     "screen",
@@ -70,21 +72,35 @@ def _of_default_client(
     function.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=list(signature.parameters.values())[1:]
     )
+    # Else a tool that looks behind wrappers shows the method, with its `self`.
+    del function.__wrapped__
     return function
 
 
-def init(api_key: str | None = None, api_url: str | None = None, **settings: Any) -> Client:
-    """
-    Make the client of the module-level functions, from the same arguments as `Client`; return it.
+def _as_default(make: Callable[_P, Client]) -> Callable[_P, Client]:
+    """Return *make* as a function that also makes its client the default one."""
 
-    One made before delivers what it has, for its `shutdown_timeout_s` at most, and ends.
-    Raises ConfigError, which names every mistake at once.
-    """
-    client = Client(api_key, api_url, **settings)
-    _default.put(client)
-    return client
+    def init(*args: _P.args, **kwargs: _P.kwargs) -> Client:
+        """
+        Make the client of the module-level functions, from the same arguments as `Client`.
+
+        Returns it. One made before delivers what it has, for its `shutdown_timeout_s` at most, and
+        ends. Raises ConfigError, which names every mistake at once.
+        """
+        client = make(*args, **kwargs)
+        _default.put(client)
+        return client
+
+    # Where the names of the types are known, as of every function here.
+    init.__module__, init.__qualname__ = make.__module__, init.__name__
+    init.__signature__ = inspect.signature(make).replace(  # type: ignore[attr-defined]
+        return_annotation="Client"
+    )
+    return init
 
 
+# Typed by `Client` itself, so that the settings stand in one place.
+init = _as_default(Client)
 track = _of_default_client(Client.track)
 identify = _of_default_client(Client.identify)
 page = _of_default_client(Client.page)
@@ -143,6 +159,12 @@ def shutdown(timeout_s: float | None = None) -> bool:
     """Do `Client.shutdown()` with the default client; True if there is none."""
     client = _default.get()
     return client is None or client.shutdown(timeout_s)
+
+
+def recover(timeout_s: float | None = None) -> bool:
+    """Do `Client.recover()` with the default client; True if there is none."""
+    client = _default.get()
+    return client is None or client.recover(timeout_s)
 
 
 def stats() -> Stats:

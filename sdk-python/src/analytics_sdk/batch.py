@@ -37,9 +37,3 @@ def pack(events: Sequence[bytes], sent_at: datetime) -> Body:
         return Body(content, is_gzip=False)
     # Level 1 does nearly all that 9 does with such text, in half the time.
     return Body(gzip.compress(content, compresslevel=1, mtime=0), is_gzip=True)
-
-
-def halves(events: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Return *events* in two parts, in order; the first is the longer one."""
-    middle = (len(events) + 1) // 2
-    return list(events[:middle]), list(events[middle:])

@@ -23,7 +23,7 @@ from analytics_sdk.values import is_unicode
 from analytics_sdk.version import __version__
 
 # How many message ids are prepared at once.
-TAILS: Final = 64
+TAILS: Final = 512
 # How many names are remembered as good.
 MANY_NAMES: Final = 1000
 

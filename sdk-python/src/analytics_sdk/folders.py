@@ -9,7 +9,6 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from time import time
 from typing import Final
@@ -32,6 +31,9 @@ class SpoolUnusableError(OSError):
 def home(spool_dir: Path | None) -> Path:
     """Return the directory that has a folder for each project."""
     if spool_dir is not None:
+        # A directory that does not exist any more has no absolute path.
+        with suppress(FileNotFoundError):
+            return spool_dir.absolute()
         return spool_dir
     # Here, for it takes as long to import as the rest of the SDK, and few programs need it.
     import platformdirs  # noqa: PLC0415
@@ -41,6 +43,9 @@ def home(spool_dir: Path | None) -> Path:
 
 def folder_name(api_key: str) -> str:
     """Return the name of a project's folder: the key decides where events may go, the URL not."""
+    # Here, for it takes long to import, and the spool of a client is made once.
+    from hashlib import sha256  # noqa: PLC0415
+
     return sha256(api_key.encode()).hexdigest()[:16]
 
 
@@ -51,7 +56,7 @@ def about(api_key: str, api_url: str) -> dict[str, str]:
 
 def make_folder(parent: Path, name: str, notice: dict[str, str]) -> Path:
     """Return the folder of a project, made if need be. Raises OSError if it is not safe."""
-    folder = parent.absolute() / name
+    folder = parent / name
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = parent.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:

@@ -19,7 +19,6 @@ from math import inf
 from typing import Final
 
 from analytics_sdk._limits import MAX_QUEUE_BYTES
-from analytics_sdk.batch import halves
 from analytics_sdk.logs import QuietLogger
 from analytics_sdk.spool import Mark, Reading, Spool, SpoolFullError
 from analytics_sdk.stats import Counters, Stats
@@ -68,6 +67,11 @@ class Outbox:
         self._oldest_at = inf
         self.is_closed = False
         self._waiters: list[tuple[int, threading.Event]] = []
+
+    @property
+    def has_spool(self) -> bool:
+        """Tell whether there is a place on disk, however it fares."""
+        return self._spool is not None
 
     # For callers
 
@@ -208,8 +212,9 @@ class Outbox:
         with self._lock:
             if not self.is_closed:
                 lot = self.in_hand.popleft()
-                parts = [Lot(part, lot.mark, lot.is_adopted) for part in halves(lot.events)]
-                self.in_hand.extendleft(reversed(parts))
+                middle = (len(lot.events) + 1) // 2
+                for events in (lot.events[middle:], lot.events[:middle]):
+                    self.in_hand.appendleft(Lot(events, lot.mark, lot.is_adopted))
 
     def settle(
         self,

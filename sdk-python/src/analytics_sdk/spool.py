@@ -24,7 +24,6 @@ from analytics_sdk.folders import (
     SpoolUnusableError,
     about,
     folder_name,
-    home,
     make_folder,
 )
 from analytics_sdk.segment import Segment, record, settled_offset
@@ -73,7 +72,7 @@ class Spool:
         *,
         api_key: str,
         api_url: str,
-        directory: Path | None,
+        directory: Path,
         max_bytes: int,
         is_synced: bool = False,
         clock: Callable[[], float] = time,
@@ -203,7 +202,7 @@ class Spool:
             if monotonic() - self._failed_at < LOOK_AGAIN_S:
                 raise SpoolUnusableError(errno.EACCES, self._failure)
             try:
-                folder = make_folder(home(self._directory), self._name, self._about)
+                folder = make_folder(self._directory, self._name, self._about)
             except OSError as error:
                 self._failed_at, self._failure = monotonic(), str(error)
                 raise
@@ -282,7 +281,7 @@ class Spool:
         Raises OSError if the folder is not safe to read.
         """
         self._orphans.clear()
-        if self._folder is None and not (home(self._directory) / self._name).exists():
+        if self._folder is None and not (self._directory / self._name).exists():
             return
         folder = self._open_folder()
         ours = {segment.path.name for segment in self._own}
