@@ -95,3 +95,19 @@ def test_the_program_keeps_its_logging(run_program):
 
     assert program.stdout.strip() == "[] [] True 0"
     assert program.stderr == ""
+
+
+def test_a_filter_that_raises_does_not_reach_who_tracks(make_client, swallowed_errors):
+    """Whatever the program has hung into its logging."""
+
+    class Raising(logging.Filter):
+        def filter(self, record):
+            raise RuntimeError
+
+    logger = logging.getLogger("analytics_sdk.capture")
+    raising = Raising()
+    logger.addFilter(raising)
+    try:
+        assert make_client().track("") is False
+    finally:
+        logger.removeFilter(raising)

@@ -1,5 +1,6 @@
 """One file of the spool: what is written comes back, whatever happens to its bytes."""
 
+import fcntl
 import os
 import random
 import subprocess
@@ -192,3 +193,76 @@ def test_links_pipes_and_directories_are_not_adopted(tmp_path):
     for name in ("link.seg", "pipe.seg", "directory.seg", "nothing.seg"):
         assert Segment.adopt(tmp_path / name) is None
     assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_look_from_outside_ends_when_the_owner_empties_the_file(segment):
+    """It has no lock."""
+    write(segment, numbered(3))
+    other = Segment(segment.path, os.open(segment.path, os.O_RDONLY))
+    segment.empty()
+    other.read(100, 1000)
+
+    assert other.read_at >= other.end
+    other.close()
+
+
+def test_a_file_adopted_before_it_was_locked_is_not_used(tmp_path, monkeypatch):
+    """Who looks for orphans may come between the two calls."""
+    flock = fcntl.flock
+
+    def late(fd, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        Segment.adopt(tmp_path / "one.seg").remove()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileExistsError):
+        Segment.create(tmp_path / "one.seg")
+
+
+def test_a_file_system_without_locks_costs_no_descriptors(tmp_path, monkeypatch):
+    """Each try is refused, and nothing is left open or lying about."""
+
+    def refuse(fd, how):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    probe = os.dup(0)
+    os.close(probe)
+    for _ in range(5):
+        with pytest.raises(OSError, match="No locks"):
+            Segment.create(tmp_path / "one.seg")
+
+    after = os.dup(0)
+    os.close(after)
+    assert after == probe
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_taken_back_is_not_built_upon(segment, monkeypatch):
+    """The disk was full, and then it could not even be cut: this file takes no more."""
+    write(segment, [b"good"])
+    monkeypatch.setattr(os, "write", lambda fd, data, call=os.write: call(fd, data[:20]))
+
+    def fail(fd, size):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(OSError, match="Read-only"):
+        segment.append(record(b"bad" * 50, 1))
+
+    assert segment.is_spent
+    assert read_all(segment)[0] == [b"good"]
+
+
+@pytest.mark.parametrize("place", [READ_BYTES - 2, READ_BYTES - 10])
+def test_marks_across_the_end_of_a_read_are_found(segment, place):
+    """Records and notes alike."""
+    os.write(segment.fd, b"x" * place)
+    segment.end += place
+    segment.append(record(b"found", 1))
+    end = segment.end
+    segment.settle(end, 1)
+    assert settled_offset(segment) == end
+
+    assert read_all(segment)[0] == [b"found"]

@@ -1,17 +1,20 @@
 """Events on disk: kept in order, within bounds, and found by whoever comes next."""
 
 import json
+import logging
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from analytics_sdk.folders import folder_name
+from analytics_sdk.folders import folder_name, folders, purge
 from analytics_sdk.outbox import Outbox
 from analytics_sdk.segment import Segment, record
 from analytics_sdk.spool import EXPIRY_S, MIN_SEGMENT_BYTES, Spool
@@ -303,7 +306,7 @@ def test_what_is_not_ours_is_left_alone(make_outbox, tmp_path):
     """Foreign files, links, files of a later version, and empty ones that a crash left."""
     folder = tmp_path / "spool" / folder_name(KEY)
     folder.mkdir(parents=True, mode=0o700)
-    name = "1700000000000-1-0123abcd-00000{}.seg"
+    name = "1700000000000-{0}-0123abcd-000000000{0}.seg"
     (folder / "notes.txt").write_text("mine")
     (folder / name.format(1)).write_bytes(b"EVT2" + b"\0" * 40)
     (folder / name.format(2)).write_bytes(b"")
@@ -354,10 +357,307 @@ def test_a_folder_that_somebody_deletes_is_made_again(make_outbox, tmp_path):
     for path in sorted((tmp_path / "spool").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     drain(outbox)
-    outbox._spool.begin()
 
     assert outbox.put(b"2") == 1
     assert len(segments(tmp_path)) == 1
+
+
+def test_a_segment_that_somebody_cuts_short_keeps_nobody(make_outbox, tmp_path, adds_up):
+    """Neither the worker, which holds the lock, nor who tracks."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(10):
+        outbox.put(b"%d" % number)
+    os.truncate(segments(tmp_path)[0], 0)
+    thread = threading.Thread(target=take, args=(outbox,), daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert outbox.stats().dropped == {"spool_damaged": 10}
+    adds_up(outbox.stats())
+
+
+def test_a_front_that_is_done_is_not_written_to_again(make_outbox, tmp_path):
+    """Its descriptor may be the host's by now."""
+    outbox = make_outbox(max_events=5, max_bytes=600)
+    for number in range(5):
+        outbox.put(b"%d" % number + b"x" * 99)
+    outbox.take(1, 2**20)
+    assert outbox.put(b"5" + b"x" * 99) == 5
+    outbox.spill()  # what is in hand goes to disk, the rest does not fit
+    outbox.settle(delivered=1)
+    with (tmp_path / "hosts").open("wb", buffering=0):
+        outbox.take(1, 2**20)
+        outbox.spill()
+
+    assert (tmp_path / "hosts").read_bytes() == b""
+
+
+@pytest.mark.parametrize("fails_again", [False, True])
+def test_order_holds_when_the_disk_fills_in_the_middle_of_a_spill(make_outbox, fails_again):
+    """What was spilled first is older than what stayed in memory."""
+    outbox = make_outbox(max_events=600, max_bytes=250 * 316 + 1000)
+    for number in range(500):
+        outbox.put(b"%06d" % number + b"x" * 294)
+    outbox.spill()
+    assert (outbox.stats().queued, outbox.stats().spooled) == (250, 250)
+    if fails_again:
+        outbox.take(100, 2**20)
+        outbox._spool._max_bytes = 2**28
+        outbox.spill()
+    seen = []
+    while outbox.in_hand or outbox.take(100, 2**20):
+        lot = outbox.in_hand[0].events
+        seen += [int(event[:6]) for event in lot]
+        outbox.settle(delivered=len(lot))
+
+    assert seen == list(range(500))
+    assert outbox.stats().dropped == {}
+
+
+@pytest.mark.parametrize("refill", [False, True])
+def test_a_handler_may_put_at_any_call_inside_a_put(make_outbox, adds_up, tmp_path, refill):
+    """Every place where Python runs signal handlers, one after the other."""
+    for place in range(1, 600):
+        outbox = make_outbox(max_events=3, directory=tmp_path / str(place))
+        for number in range(4 if refill else 3):
+            outbox.put(b"a%d" % number)
+        if refill:
+            drain(outbox)
+            for number in range(3):
+                outbox.put(b"b%d" % number)
+        calls = interrupted_put(outbox, place)
+        outbox.put(b"d")
+        found = drain(outbox)
+
+        assert found.count(b"c") == found.count(b"d") == 1
+        assert outbox.stats().dropped == {}
+        adds_up(outbox.stats())
+        outbox.close()
+        if calls < place:
+            return
+        assert found.count(b"handler") == 1
+    pytest.fail("too few places")
+
+
+def interrupted_put(outbox, place):
+    """Put an event, and another at the *place*-th call on the way; return how many there are."""
+    calls = 0
+
+    def interrupt(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_return")
+        if calls == place:
+            sys.setprofile(None)
+            outbox.put(b"handler")
+
+    sys.setprofile(interrupt)
+    outbox.put(b"c")
+    sys.setprofile(None)
+    return calls
+
+
+def test_a_logging_handler_that_tracks_can_not_lock_us_up(make_outbox, tmp_path):
+    """Its own lock is held meanwhile, by the rules of logging."""
+    (tmp_path / "file").write_text("")
+    outbox = make_outbox(max_events=1, directory=tmp_path / "file" / "spool")
+    outbox.put(b"fills it")
+    inside, go = threading.Event(), threading.Event()
+
+    class Tracks(logging.Handler):
+        def emit(self, record):
+            if record.name == "host":
+                inside.set()
+                go.wait(10)
+                outbox.put(b"from the handler")
+
+    handler = Tracks()
+    logging.getLogger().addHandler(handler)
+    try:
+        host = logging.getLogger("host")
+        first = threading.Thread(target=host.warning, args=("x",), daemon=True)
+        first.start()
+        inside.wait(10)
+        second = threading.Thread(target=outbox.put, args=(b"no room",), daemon=True)
+        second.start()
+        second.join(0.3)
+        go.set()
+        for thread in (first, second):
+            thread.join(10)
+            assert not thread.is_alive()
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def test_damage_is_counted_once_however_it_is_read(make_outbox, tmp_path, adds_up):
+    """Also if the rest of the file comes with later reads."""
+    outbox = make_outbox(is_durable=True)
+    for number in range(100):
+        outbox.put(b"%03d" % number)
+    with segments(tmp_path)[0].open("r+b") as file:
+        file.seek(190)
+        file.write(b"\0" * 8)
+    found = 0
+    while lot := take(outbox, 50):
+        found += len(lot)
+        outbox.settle(delivered=len(lot))
+        stats = outbox.stats()
+        assert stats.spooled >= 0
+        assert stats.dropped.get("spool_damaged", 0) <= 1
+        adds_up(stats)
+
+    assert found == 99
+    assert outbox.put(b"again") == 1
+
+
+def test_one_process_goes_on_with_what_another_left(make_outbox):
+    """Two that share it would mix up the order."""
+    old = make_outbox()
+    for number in range(10):
+        old.put(b"%d" % number)
+    old.close()  # two segments
+    first, second = make_outbox(), make_outbox()
+    first.look_for_orphans()
+    second.look_for_orphans()
+
+    assert first.adopt(2, 100)
+    assert not second.adopt(9, 100)
+    assert first.in_hand[0].events == [b"0", b"1"]
+
+
+def test_durable_events_after_the_folder_was_deleted_can_be_found(make_outbox, tmp_path):
+    """At the latest when what waited is delivered, or written through."""
+    for way in (drain, Outbox.sync):
+        outbox = make_outbox(is_durable=True)
+        outbox.put(b"1")
+        shutil.rmtree(tmp_path / "spool")
+        way(outbox)
+        outbox.put(b"2")
+        assert len(segments(tmp_path)) == 1
+        outbox.close()
+
+
+def test_a_refused_event_costs_no_file(make_outbox, tmp_path):
+    """A full spool is found out without making a segment for each call."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    full = make_outbox(is_durable=True, max_bytes=limit)
+    while isinstance(full.put(b"x" * 5000), int):
+        pass
+    outbox = make_outbox(max_events=1, max_bytes=limit)
+    outbox.put(b"1")
+    before = set(segments(tmp_path))
+
+    assert {outbox.put(b"2" * 5000) for _ in range(50)} == {"spool_full"}
+    assert set(segments(tmp_path)) == before
+    assert outbox._spool._number <= 50
+
+
+def test_many_segments_still_have_names_in_order(make_outbox, tmp_path):
+    """Beyond a million, too."""
+    first = make_outbox(max_events=1)
+    first.put(b"1")
+    first._spool._number = 999_998
+    first.put(b"2")
+    first.spill()
+    first.put(b"3")
+    first.close()
+
+    assert adopt_all(make_outbox()) == [b"1", b"2", b"3"]
+
+
+def test_a_notice_that_is_broken_hides_no_project(make_outbox, tmp_path):
+    """Whoever looks from outside still sees what waits."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"1")
+    (tmp_path / "spool" / folder_name(KEY) / "about.json").write_bytes(b"")
+
+    [status] = folders(tmp_path / "spool")
+    assert (status.events, status.api_url, status.held_segments) == (1, "", 1)
+
+
+def test_a_look_from_outside_and_a_purge(make_outbox, tmp_path):
+    """Tell what waits; what belongs to the living stays."""
+    dead, alive = make_outbox(is_durable=True), make_outbox(is_durable=True)
+    for number in range(3):
+        dead.put(b"%d" % number)
+    dead.close()
+    alive.put(b"4")
+
+    [status] = folders(tmp_path / "spool")
+    assert (status.events, status.segments, status.held_segments) == (4, 2, 1)
+    assert status.key_prefix == KEY[:12]
+    assert status.is_ours(KEY)
+    assert not status.is_ours("ak_live_other")
+    assert purge(status.path, older_than_s=3600) == 0
+    assert purge(status.path) == 3
+    assert drain(alive) == [b"4"]
+
+
+def test_expired_events_leave_no_file(make_outbox, tmp_path):
+    """Neither one's own nor those of others."""
+    now = time.time()
+    for is_own in (True, False):
+        ages = [EXPIRY_S + 1, 0]
+        outbox = make_outbox(is_durable=True, clock=lambda ages=ages: now - ages[0])
+        outbox.put(b"old")
+        if is_own:
+            ages.reverse()
+            assert take(outbox) == []
+        outbox.close()
+        assert adopt_all(make_outbox()) == []
+        assert segments(tmp_path) == []
+
+
+def test_room_that_becomes_free_is_used_again(make_outbox):
+    """Twenty times half the limit is not more than the limit."""
+    outbox = make_outbox(is_durable=True, max_bytes=8 * MIN_SEGMENT_BYTES)
+    for _ in range(20):
+        for _ in range(50):
+            assert isinstance(outbox.put(b"x" * 5000), int)
+        assert len(drain(outbox, 7)) == 50
+
+
+def test_the_oldest_event_on_disk_has_an_age(make_outbox):
+    """Else nobody would send it before the batch is full."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"1")
+
+    assert outbox.waiting()[1] < float("inf")
+
+
+def test_parts_of_what_was_taken_over_are_accounted_for(make_outbox, adds_up):
+    """Split and settled one by one."""
+    old = make_outbox(is_durable=True)
+    for number in range(4):
+        old.put(b"%d" % number)
+    old.close()
+    outbox = make_outbox()
+    outbox.look_for_orphans()
+    assert outbox.adopt(9, 2**20)
+    outbox.split()
+    outbox.settle(delivered=2)
+    adds_up(outbox.stats())
+    outbox.settle([0], rejected=1)
+    outbox.settle(delivered=1)
+
+    stats = outbox.stats()
+    assert (stats.taken, stats.adopted, stats.delivered, stats.rejected) == (4, 4, 3, 1)
+    assert stats.spooled == 0
+
+
+def test_two_outages_keep_the_order(make_outbox, adds_up):
+    """Overflow, spill and delivery, twice."""
+    outbox = make_outbox(max_events=5)
+    seen = []
+    for start in (0, 100):
+        for number in range(start, start + 12):
+            outbox.put(b"%03d" % number)
+        outbox.spill()
+        assert outbox.stats().queued == 0
+        adds_up(outbox.stats())
+        seen += drain(outbox, 4)
+
+    assert seen == [b"%03d" % number for number in (*range(12), *range(100, 112))]
 
 
 # Whole programs
@@ -533,6 +833,23 @@ def test_nothing_is_lost_when_writers_are_killed_at_random(
     assert len(found) == len(set(found))
     # One more a writer may have been written without its answer being read.
     assert len(found) <= len(acknowledged) + 4 * rounds
+
+
+def test_a_certificate_file_that_is_missing_is_no_traceback(run_program):
+    """The events wait on disk."""
+    program = run_program(
+        """
+        client = analytics.Client(api_url="https://127.0.0.1:9")
+        client.track("x")
+        client.flush(0.5)
+        client.shutdown(0.2)
+        print(client.stats().spooled)
+        """,
+        SSL_CERT_FILE="/nonexistent",
+    )
+
+    assert program.stdout.strip() == "1", program.stderr
+    assert "Traceback" not in program.stderr
 
 
 def test_the_account_of_what_is_on_disk_is_told(make_client, collector, reply):

@@ -15,6 +15,11 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
+from analytics_sdk.process import require_main_interpreter
+
+# Before anything imports orjson.
+require_main_interpreter()
+
 from analytics_sdk.client import Client
 from analytics_sdk.context import Scope, context, in_context
 from analytics_sdk.default import DefaultClient

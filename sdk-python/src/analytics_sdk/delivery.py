@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from math import inf
 from random import SystemRandom
@@ -37,6 +38,8 @@ CIRCUIT_FAILURES = 5
 CIRCUIT_PAUSE_S = 1.0
 # A pause that is worth the way to the disk.
 SPILL_DELAY_S = 1.0
+# How often a disk that could not be read is tried again.
+LOOK_AGAIN_S = 1.0
 
 # Not the module's generator, which a program may have seeded to repeat itself.
 jitter = SystemRandom().random
@@ -51,13 +54,13 @@ class Delivery:
         outbox: Outbox,
         counters: Counters,
         orders: Orders,
-        transport: Transport,
+        connect: Callable[[], Transport],
     ) -> None:
         self._config = config
         self._outbox = outbox
         self._counters = counters
         self._orders = orders
-        self._transport = transport
+        self._connect = connect
         self._log = QuietLogger(__name__)
         self._nudges_seen = orders.nudges
         self._failures = 0
@@ -73,11 +76,14 @@ class Delivery:
             self._nudges_seen = self._orders.nudges
             # The guard round the job: whatever happens, the events wait and the thread lives.
             try:
-                self._deliver_all()
+                # In here, for a certificate file that the environment names may be missing.
+                with self._connect() as self._transport:
+                    self._deliver_all()
                 return
             except Exception as error:
                 message = "Delivery failed unexpectedly; the events wait"
                 self._log.warning("worker_error", message, **facts_of(error))
+            self._outbox.spill()
             self._pause(min(2.0 ** min(failures, 10), MAX_RETRY_DELAY_S))
             if self._orders.close_by is not None and self._orders.close_by <= monotonic():
                 return
@@ -136,7 +142,8 @@ class Delivery:
 
     def _tend(self, due_in_s: float, waiting: int) -> None:
         """Look after the spool, and sleep until there may be something to do."""
-        longest_s = min(due_in_s, LONGEST_SLEEP_S)
+        # What is due and could not be taken is tried again, but not at once.
+        longest_s = min(due_in_s if due_in_s > 0 else LOOK_AGAIN_S, LONGEST_SLEEP_S)
         if self._outbox.has_spool:
             longest_s = min(longest_s, max(self._adopt_at - monotonic(), 0))
         if waiting:

@@ -18,7 +18,7 @@ import orjson
 from analytics_sdk.segment import Segment, event_times
 
 # A time, a process and a number, so that by name the files of a process stand in order.
-NAME: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}-\d{6}\.seg")
+NAME: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}-\d{6,10}\.seg")
 DAMAGED: Final = ".damaged"
 ABOUT: Final = "about.json"
 SHOWN_KEY_CHARS: Final = 12
@@ -68,11 +68,14 @@ def make_folder(parent: Path, name: str, notice: dict[str, str]) -> Path:
         raise SpoolUnusableError(errno.ENOTDIR, f"{folder} is no directory")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise SpoolUnusableError(errno.EACCES, f"{folder} must be yours alone (chmod 700)")
-    with suppress(FileExistsError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        fd = os.open(folder / ABOUT, flags, 0o600)
+    if not (folder / ABOUT).exists():
+        # In one step, for a full disk or a kill would leave half of it for good.
+        new = folder / f"{ABOUT}.{os.getpid()}"
+        fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(orjson.dumps(notice))
+        with suppress(FileNotFoundError):  # another client of ours was faster
+            new.rename(folder / ABOUT)
     return folder
 
 
@@ -105,8 +108,16 @@ def folders(parent: Path) -> list[FolderStatus]:
     return [_status(path) for path in found]
 
 
+def _notice(path: Path) -> dict[str, str]:
+    with suppress(orjson.JSONDecodeError):
+        notice = orjson.loads((path / ABOUT).read_bytes())
+        if isinstance(notice, dict):
+            return {name: str(value) for name, value in notice.items()}
+    return {}
+
+
 def _status(path: Path) -> FolderStatus:
-    notice = orjson.loads((path / ABOUT).read_bytes())
+    notice = _notice(path)
     times: list[int] = []
     size_bytes = segments = held = 0
     for file in sorted(path.iterdir()):
@@ -121,8 +132,8 @@ def _status(path: Path) -> FolderStatus:
     oldest_at = datetime.fromtimestamp(min(times), timezone.utc) if times else None
     return FolderStatus(
         path,
-        notice["api_key"],
-        notice["api_url"],
+        notice.get("api_key", ""),
+        notice.get("api_url", ""),
         len(times),
         size_bytes,
         segments,

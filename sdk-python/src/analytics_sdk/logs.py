@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from analytics_sdk.errors import call_user_code
+
 INTERVAL_S = 60.0
 
 
@@ -34,12 +36,14 @@ class QuietLogger:
         self._next_at[reason] = now + INTERVAL_S
         suppressed = self._silent.pop(reason, 0)
         told = ", ".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None)
-        self._logger.warning(
+        # What handlers and filters of the program raise must not reach who tracks.
+        call_user_code(
+            self._logger.warning,
             "analytics_sdk: %s%s",
             message,
             f" ({told})" if told else "",
             extra={"reason": reason, "suppressed": suppressed, **facts},
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

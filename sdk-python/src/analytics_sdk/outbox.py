@@ -25,6 +25,7 @@ from analytics_sdk.stats import Counters, Stats
 
 # As many as are moved to disk in one go, while callers of `put()` wait.
 SPILL_EVENTS: Final = 250
+SPILL_BYTES: Final = 262_144
 
 
 @dataclass(slots=True)
@@ -60,11 +61,14 @@ class Outbox:
         self._log = QuietLogger(__name__)
         self._waiting: deque[bytes] = deque()
         self._waiting_on_disk = 0
+        self._spilled = 0
+        """How many of those on disk are older than those in memory."""
         self.in_hand: deque[Lot] = deque()
         """What was handed out and has no outcome yet, in order; the worker's, to read."""
         self._out = self._out_on_disk = self._out_adopted = 0
         self._bytes = 0
         self._oldest_at = inf
+        self._failure: OSError | None = None
         self.is_closed = False
         self._waiters: list[tuple[int, threading.Event]] = []
 
@@ -85,43 +89,53 @@ class Outbox:
             waiting = len(self._waiting) + 1
             # Here, for a signal handler may run behind a call, but not inside a `+=` without one.
             size_bytes = len(event)
-            if (
+            if not (
                 waiting + self._out > self._max_events
                 or self._bytes + size_bytes > self._max_bytes
                 or self._waiting_on_disk
                 or self._is_durable
                 or self.is_closed
             ):
-                return self._put_on_disk(event)
-            self._waiting.append(event)
-            self._bytes += size_bytes
-            self._counters.taken += 1
-            if waiting == 1:
-                self._oldest_at = time.monotonic()
-            return waiting
+                self._waiting.append(event)
+                self._bytes += size_bytes
+                self._counters.taken += 1
+                if waiting == 1:
+                    self._oldest_at = time.monotonic()
+                return waiting
+            answer = self._put_on_disk(event)
+        self._tell()
+        return answer
 
     def _put_on_disk(self, event: bytes) -> int | str:
         if self.is_closed:
             return "closed"
         if self._spool is None:
             return "queue_full"
-        try:
-            if not self._waiting_on_disk and not self._is_durable:
-                self._spool.begin()
-            self._spool.append(event)
-        except SpoolFullError:
-            return "spool_full"
-        except OSError as error:
-            self._tell(error)
-            return "spool_failed" if self._is_durable else "queue_full"
+        is_first = not self._waiting_on_disk
+        # Before it is there, for a signal handler in the middle of this joins it.
         self._counters.taken += 1
         self._waiting_on_disk += 1
+        try:
+            if is_first and not self._is_durable:
+                self._spool.begin()
+            self._spool.append(event)
+        except OSError as error:
+            self._counters.taken -= 1
+            self._waiting_on_disk -= 1
+            if isinstance(error, SpoolFullError):
+                return "spool_full"
+            self._failure = error
+            return "spool_failed" if self._is_durable else "queue_full"
         waiting = len(self._waiting) + self._waiting_on_disk
         if waiting == 1:
             self._oldest_at = time.monotonic()
         return waiting
 
-    def _tell(self, error: OSError) -> None:
+    def _tell(self) -> None:
+        """Log what went wrong, without the lock: handlers of the program's have their own."""
+        error, self._failure = self._failure, None
+        if error is None:
+            return
         message = "The spool can't be used, so events wait in memory only, or are turned away"
         # The text of the error names the place on disk, and nothing of a user's.
         self._log.warning("spool_failed", message, failure=str(error))
@@ -134,13 +148,21 @@ class Outbox:
 
         At least one if any wait, then as many as *max_bytes* hold, a comma after each.
         """
+        is_taken = self._take(max_events, max_bytes)
+        self._tell()
+        return is_taken
+
+    def _take(self, max_events: int, max_bytes: int) -> bool:
         with self._lock:
-            lot = self._take_from_memory(max_events, max_bytes)
+            # What was spilled before the disk was full is older than what is left in memory.
+            lot = None if self._spilled else self._take_from_memory(max_events, max_bytes)
+            if self._spilled:
+                max_events = min(max_events, self._spilled)
             while lot is None and self._waiting_on_disk and self._spool is not None:
                 try:
                     reading = self._spool.read(max_events, max_bytes)
                 except OSError as error:
-                    self._tell(error)
+                    self._failure = error
                     return False
                 lot = self._take_from_disk(reading)
             if not self._waiting and not self._waiting_on_disk:
@@ -162,9 +184,12 @@ class Outbox:
         if reading is None:
             # Counted as waiting, and not there.
             lost, self._waiting_on_disk = self._waiting_on_disk, 0
+            self._spilled = 0
             self._counters.drop("spool_damaged", lost)
             return None
-        self._waiting_on_disk -= len(reading.events) + reading.expired + reading.lost
+        gone = len(reading.events) + reading.expired + reading.lost
+        self._waiting_on_disk -= gone
+        self._spilled = max(self._spilled - gone, 0)
         self._out_on_disk += len(reading.events)
         return self._lot(reading, is_adopted=False)
 
@@ -188,11 +213,15 @@ class Outbox:
             try:
                 reading = self._spool.adopt(max_events, max_bytes)
             except OSError as error:
-                self._tell(error)
-                return False
+                self._failure = error
+                self._tell()
+                continue
             if reading is None:
                 return False
             with self._lock:
+                if self.is_closed:
+                    self._spool.release()
+                    return False
                 self._counters.adopted += len(reading.events) + reading.expired + reading.lost
                 self._out_adopted += len(reading.events)
                 lot = self._lot(reading, is_adopted=True)
@@ -205,7 +234,8 @@ class Outbox:
             try:
                 self._spool.look_for_orphans()
             except OSError as error:
-                self._tell(error)
+                self._failure = error
+                self._tell()
 
     def split(self) -> None:
         """Make two lots of the first one in hand."""
@@ -259,6 +289,10 @@ class Outbox:
 
     def spill(self) -> None:
         """Move to disk what is in memory; without a spool, or with a full disk, it stays there."""
+        self._spill()
+        self._tell()
+
+    def _spill(self) -> None:
         if self._spool is None or self._is_durable:
             return
         try:
@@ -271,7 +305,7 @@ class Outbox:
         except SpoolFullError:
             return
         except OSError as error:
-            self._tell(error)
+            self._failure = error
 
     def _spill_in_hand(self, spool: Spool) -> None:
         lots = [lot for lot in self.in_hand if lot.mark is None]
@@ -284,13 +318,20 @@ class Outbox:
             self._out_on_disk += len(lot.events)
 
     def _spill_waiting(self, spool: Spool) -> None:
-        events = list(islice(self._waiting, SPILL_EVENTS))
+        events: list[bytes] = []
+        size_bytes = 0
+        for event in islice(self._waiting, SPILL_EVENTS):
+            size_bytes += len(event)
+            if events and size_bytes > SPILL_BYTES:
+                break
+            events.append(event)
         if not events:
             return
         spool.spill(events, in_hand=False)
         for _ in events:
             self._bytes -= len(self._waiting.popleft())
         self._waiting_on_disk += len(events)
+        self._spilled = self._spilled + len(events) if self._waiting else 0
 
     def sync(self) -> None:
         """Write through to the disk what the kernel still has."""
@@ -298,7 +339,8 @@ class Outbox:
             try:
                 self._spool.sync()
             except OSError as error:
-                self._tell(error)
+                self._failure = error
+                self._tell()
 
     def close(self) -> tuple[int, int]:
         """
@@ -309,7 +351,7 @@ class Outbox:
         with self._lock:
             if self.is_closed:
                 return 0, 0
-            self.spill()
+            self._spill()
             dropped = len(self._waiting) + self._out
             self._counters.drop("shutdown", dropped)
             self._waiting.clear()
@@ -319,6 +361,7 @@ class Outbox:
             spooled = self._spooled
             if self._spool is not None:
                 self._spool.close()
+        self._tell()
         self._tell_waiters()
         return spooled, dropped
 

@@ -8,10 +8,11 @@ it dies.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,9 +76,15 @@ class Segment:
         self.in_hand = 0
         """Events that were read and have no outcome yet."""
         self.is_damaged = False
+        self.failed_reads = 0
         self.is_synced = True
         self.is_spent = False
         """Nothing may be appended, since a write came to grief."""
+
+    @property
+    def is_linked(self) -> bool:
+        """Tell whether the file still has its name, so that others can find it."""
+        return os.fstat(self.fd).st_nlink > 0
 
     @property
     def is_done(self) -> bool:
@@ -89,15 +96,23 @@ class Segment:
         """Make a new one; nobody else may have had the name."""
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         segment = cls(path, os.open(path, flags, 0o600))
-        fcntl.flock(segment.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(segment.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody who looks for orphans may have been faster than our lock.
+            if not segment.is_linked:
+                raise FileExistsError(errno.EEXIST, "adopted before it was locked", str(path))
+        except OSError:
+            with suppress(OSError):
+                segment.remove()
+            raise
         return segment
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
         """Open what another process left, or return None: it lives, or somebody was faster."""
         try:
-            # Neither through a link nor waiting for the other end of a pipe.
-            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            # Not through a link: what lies there need not be ours.
+            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(path, flags)
         except OSError:
             return None
@@ -116,17 +131,19 @@ class Segment:
     def append(self, records: bytes) -> None:
         """Write *records* in one piece; after an error none of it is in the file."""
         written = os.write(self.fd, records)
-        if written != len(records):
-            # The disk is full. By the size of now, because a signal handler may have written
-            # between the write before and this one.
-            os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
-            raise OSError("short write")
         self.end += written
+        if written != len(records):
+            self.cut(written)
+            raise OSError(errno.ENOSPC, "short write")
 
     def cut(self, size_bytes: int) -> None:
         """Take the last *size_bytes* back."""
-        os.ftruncate(self.fd, os.fstat(self.fd).st_size - size_bytes)
         self.end -= size_bytes
+        # If that fails, what comes after it would not lie where we think.
+        was_spent, self.is_spent = self.is_spent, True
+        # By the size of now, because a signal handler may have written meanwhile.
+        os.ftruncate(self.fd, os.fstat(self.fd).st_size - size_bytes)
+        self.is_spent = was_spent
 
     def sync(self) -> None:
         """Wait until the file is on the disk itself."""
@@ -135,10 +152,14 @@ class Segment:
 
     def read(self, max_events: int, max_bytes: int) -> Chunk:
         """Return the next events from `read_at`, and move on behind them."""
-        buffer = os.pread(self.fd, min(self.end - self.read_at, READ_BYTES), self.read_at)
+        left_bytes = self.end - self.read_at
+        buffer = os.pread(self.fd, min(left_bytes, READ_BYTES), self.read_at)
         needed = _needed(buffer)
         if needed > len(buffer):
-            buffer = os.pread(self.fd, min(needed, self.end - self.read_at), self.read_at)
+            buffer = os.pread(self.fd, min(needed, left_bytes), self.read_at)
+        if len(buffer) < min(left_bytes, READ_BYTES):
+            # Somebody cut the file short: its owner, if it is not ours, or a broken disk.
+            self.end = self.read_at + len(buffer)
         is_last = self.read_at + len(buffer) >= self.end
         chunk = _parse(buffer, self.read_at, max_events, max_bytes, is_last=is_last)
         self.read_at = chunk.end

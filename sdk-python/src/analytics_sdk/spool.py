@@ -33,6 +33,7 @@ MIN_SEGMENT_BYTES: Final = 65_536
 EXPIRY_S: Final = SPOOL_EXPIRY_DAYS * 86_400
 # How often a spool that is full or out of order looks again, and how often it is written through.
 LOOK_AGAIN_S: Final = 1.0
+MAX_FAILED_READS: Final = 5
 
 
 class SpoolFullError(OSError):
@@ -87,7 +88,6 @@ class Spool:
         self._folder: Path | None = None
         self._prefix = f"{int(clock() * 1000):013d}-{os.getpid()}-{os.urandom(4).hex()}"
         self._number = 0
-        # In order. The last is not always the active one: what is spilled goes before that.
         self._own: list[Segment] = []
         self._active: Segment | None = None
         self._front: Segment | None = None
@@ -106,19 +106,26 @@ class Spool:
         What `append()` writes from now on is newer than what waits in memory. Should that come to
         disk too, by `spill()`, it gets a name that sorts before.
         """
-        if self._active is not None and self._active.is_done:
-            self._remove(self._active)
-        self._active = self._front = None
+        active, self._active, self._front = self._active, None, None
+        if active is not None and active.is_done:
+            self._remove(active)
         self._number += 1
         self._reserved = self._number
 
     def append(self, event: bytes) -> None:
         """Write *event* behind all others. Raises OSError, and then nothing of it is on disk."""
+        content = record(event, int(self._clock()))
+        self._make_room(len(content))
         active = self._active
         if active is None or active.is_spent or active.end + len(event) > self._segment_bytes:
             active = self._next_active()
-        self._write(active, record(event, int(self._clock())))
+        # Before the write, for a signal handler in the middle of it must not find it done.
         active.waiting += 1
+        try:
+            self._write(active, content)
+        except OSError:
+            active.waiting -= 1
+            raise
 
     def spill(self, events: Sequence[bytes], *, in_hand: bool) -> Mark:
         """
@@ -127,11 +134,13 @@ class Spool:
         With *in_hand* they are somebody's already, else `read()` returns them some time. Raises
         OSError, and then nothing of them is on disk.
         """
+        now_s = int(self._clock())
+        records = b"".join(record(event, now_s) for event in events)
+        self._make_room(len(records))
         if self._front is None:
             self._front = self._create(self._reserved)
         front = self._front
-        now_s = int(self._clock())
-        self._write(front, b"".join(record(event, now_s) for event in events))
+        self._write(front, records)
         if in_hand:
             front.read_at = front.end
         else:
@@ -139,7 +148,6 @@ class Spool:
         return self._mark(front, len(events))
 
     def _write(self, segment: Segment, records: bytes) -> None:
-        self._make_room(len(records))
         segment.append(records)
         self._used_bytes += len(records)
         segment.is_synced = False
@@ -154,7 +162,8 @@ class Spool:
                 raise
 
     def _make_room(self, size_bytes: int) -> None:
-        if self._used_bytes + size_bytes <= self._max_bytes:
+        is_measured = self._measured_at > -inf
+        if is_measured and self._used_bytes + size_bytes <= self._max_bytes:
             return
         if monotonic() - self._measured_at >= LOOK_AGAIN_S:
             self._measure()
@@ -176,24 +185,31 @@ class Spool:
             if self._active is None or self._active.is_spent:
                 raise
             return self._active
-        if self._active is not None and self._active.is_done:
-            self._remove(self._active)
-        self._active = active
-        self._measure()
+        before, self._active = self._active, active
+        if before is not None and before.is_done:
+            self._remove(before)
+        # It is an estimate between two looks anyway.
+        with suppress(OSError):
+            self._measure()
         return active
 
     def _create(self, number: int) -> Segment:
         folder = self._open_folder()
         try:
-            segment = Segment.create(folder / f"{self._prefix}-{number:06d}.seg")
+            segment = Segment.create(folder / f"{self._prefix}-{number:010d}.seg")
         except FileNotFoundError:
             # Somebody deleted the folder.
             self._folder = None
             folder = self._open_folder()
-            segment = Segment.create(folder / f"{self._prefix}-{number:06d}.seg")
-        self._own = sorted([*self._own, segment], key=lambda own: own.path.name)
+            segment = Segment.create(folder / f"{self._prefix}-{number:010d}.seg")
         if self._is_synced:
-            _sync_directory(folder)
+            try:
+                _sync_directory(folder)
+            except OSError:
+                with suppress(OSError):
+                    segment.remove()
+                raise
+        self._own.append(segment)
         return segment
 
     def _open_folder(self) -> Path:
@@ -212,8 +228,18 @@ class Spool:
     def sync(self) -> None:
         """Write through what is not on the disk itself yet, for a power cut. Raises OSError."""
         unsynced = [segment for segment in self._own if not segment.is_synced]
+        failures = []
         for segment in unsynced:
-            segment.sync()
+            try:
+                segment.sync()
+                # Somebody deleted the folder: what comes next must be where others find it.
+                segment.is_spent = segment.is_spent or not segment.is_linked
+            except OSError as error:
+                # A second fsync of the same file may say yes and lie.
+                segment.is_spent = True
+                failures.append(error)
+        if failures:
+            raise failures[0]
         if unsynced and self._folder is not None:
             _sync_directory(self._folder)
 
@@ -221,13 +247,24 @@ class Spool:
 
     def read(self, max_events: int, max_bytes: int) -> Reading | None:
         """Return the oldest events of this process that nobody has in hand, None if none wait."""
-        segment = next((own for own in self._own if own.waiting), None)
+        waiting = (own for own in self._own if own.waiting)
+        segment = min(waiting, key=lambda own: own.path.name, default=None)
         if segment is None:
             return None
-        reading = self._read(segment, max_events, max_bytes)
+        try:
+            reading = self._read(segment, max_events, max_bytes)
+        except OSError:
+            segment.failed_reads += 1
+            if segment.failed_reads < MAX_FAILED_READS:
+                raise
+            # A bad place on the disk: what lies behind it in other files must not wait for ever.
+            segment.is_damaged = segment.is_spent = True
+            segment.read_at = segment.end
+            reading = Reading([], self._mark(segment, 0))
         segment.waiting -= len(reading.events) + reading.expired
         if segment.read_at < segment.end:
-            return reading
+            # How many events the bad bytes were shows at the end.
+            return replace(reading, lost=0)
         lost, segment.waiting = segment.waiting, 0
         return replace(reading, lost=lost)
 
@@ -257,21 +294,26 @@ class Spool:
         with suppress(OSError):
             if segment is self._adopted or not segment.is_done:
                 # A note for nothing would be one more thing to read past, and so for ever.
-                if events:
+                if events and not segment.is_spent:
                     segment.settle(mark.offset, int(self._clock()))
-            elif segment is self._active and not segment.is_spent:
+            elif segment is self._active and not segment.is_spent and segment.is_linked:
+                # Taken away meanwhile, for a `__del__` that tracks must not write to it.
+                self._active = None
                 self._used_bytes -= segment.end
                 segment.empty()
+                if self._active is None:
+                    self._active = segment
             else:
                 self._remove(segment)
 
     def _remove(self, segment: Segment) -> None:
-        self._own.remove(segment)
-        self._used_bytes -= segment.end
         if segment is self._active:
             self._active = None
-        with suppress(OSError):
-            segment.remove()
+        if segment is self._front:
+            self._front = None
+        self._own.remove(segment)
+        self._used_bytes -= segment.end
+        self._bury(segment)
 
     # Taking over
 
@@ -295,17 +337,34 @@ class Spool:
         """Return events that a process which ended has left, None if there are none."""
         while self._adopted is not None or self._orphans:
             if self._adopted is None:
-                self._adopted = Segment.adopt(self._orphans.popleft())
-                if self._adopted is not None:
-                    self._adopted.read_at = settled_offset(self._adopted)
+                self._adopt_next(self._orphans.popleft())
                 continue
             if self._adopted.read_at < self._adopted.end:
-                return self._read(self._adopted, max_events, max_bytes)
+                try:
+                    return self._read(self._adopted, max_events, max_bytes)
+                except OSError:
+                    # A bad place on the disk must not keep what lies elsewhere.
+                    self._let_go_of_adopted()
+                    raise
             if self._adopted.in_hand:
                 return None
             self._bury(self._adopted)
             self._adopted = None
         return None
+
+    def _adopt_next(self, path: Path) -> None:
+        self._adopted = Segment.adopt(path)
+        if self._adopted is not None:
+            try:
+                self._adopted.read_at = settled_offset(self._adopted)
+            except OSError:
+                self._let_go_of_adopted()
+                raise
+        elif path.exists():
+            # Somebody has it: its owner, or who took over, and goes on with what comes after it.
+            # Else the events of one process would be sent by two, in any order.
+            while self._orphans and _process_of(self._orphans[0]) == _process_of(path):
+                self._orphans.popleft()
 
     def _bury(self, segment: Segment) -> None:
         """Remove a segment that is done with; keep one with bad bytes for whoever wants to look."""
@@ -323,7 +382,7 @@ class Spool:
         for segment in self._own:
             with suppress(OSError):
                 if segment.is_done:
-                    segment.remove()
+                    self._bury(segment)
                 else:
                     segment.close()
         self._own, self._active, self._front = [], None, None
@@ -331,11 +390,14 @@ class Spool:
 
     def release(self) -> None:
         """Let go of what was taken over."""
-        if self._adopted is not None:
-            with suppress(OSError):
-                self._adopted.close()
-        self._adopted = None
+        self._let_go_of_adopted()
         self._orphans.clear()
+
+    def _let_go_of_adopted(self) -> None:
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            with suppress(OSError):
+                adopted.close()
 
     def abandon(self) -> None:
         """Close the files in a forked child; the parent keeps them and its locks."""
@@ -350,6 +412,10 @@ def _size(entry: os.DirEntry[str]) -> int:
     with suppress(OSError):
         return entry.stat(follow_symlinks=False).st_size
     return 0
+
+
+def _process_of(path: Path) -> str:
+    return path.name.rpartition("-")[0]
 
 
 def _sync_directory(folder: Path) -> None:

@@ -49,7 +49,8 @@ class Counters:
     """The running numbers behind `Stats`.
 
     The lock is re-entrant: a signal handler or `__del__` that tracks in the middle of a track of
-    the same thread must get through. It is held for a few lines, never for I/O or foreign code.
+    the same thread must get through. It is held for a few lines and the spool's writes, never for
+    the network or foreign code.
     """
 
     def __init__(self) -> None:

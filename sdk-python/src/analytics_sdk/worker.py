@@ -18,13 +18,23 @@ from analytics_sdk.folders import home
 from analytics_sdk.logs import QuietLogger
 from analytics_sdk.orders import Orders
 from analytics_sdk.outbox import Outbox
-from analytics_sdk.process import call_at_exit, forget_at_exit, restart_after_fork, unforkable
+from analytics_sdk.process import (
+    call_at_exit,
+    forget_at_exit,
+    restart_after_fork,
+    seconds_at_exit,
+    unforkable,
+    uwsgi_advice,
+    watch_sigterm,
+)
 from analytics_sdk.segment import is_supported
 from analytics_sdk.spool import Spool
 from analytics_sdk.stats import Counters
 
 if TYPE_CHECKING:
     import httpx
+
+    from analytics_sdk.transport import Transport
 
 # So that a batch which is answered at the last moment is still counted.
 GRACE_S = 0.1
@@ -51,6 +61,9 @@ class Worker:
         self.orders = Orders(threading.RLock())
         self.start_afresh()
         restart_after_fork(self)
+        if config.handle_sigterm and not watch_sigterm(self):
+            message = "handle_sigterm has no effect: only the main thread can set signal handlers"
+            self._log.warning("handle_sigterm", message)
 
     def start_afresh(self) -> None:
         """Forget the thread, the locks and the events of the parent process, touching none."""
@@ -92,7 +105,7 @@ class Worker:
             self.start_afresh()
 
     def put(self, event: bytes) -> str | None:
-        """Take *event* and return None, or the word for why not. Does no I/O and never waits."""
+        """Take *event* and return None, or the word for why not; does no I/O but to the spool."""
         if self.orders.close_by is not None:
             return "closed"
         if self._thread is None and not self._start():
@@ -122,6 +135,8 @@ class Worker:
         """Deliver what processes that ended have left; tell whether nothing of theirs is there."""
         if self._spool is None:
             return True
+        if self.outbox.is_closed:
+            return False
         found_all = self.orders.seek()
         is_running = self._thread is not None or self._start()
         return is_running and found_all.wait(min(timeout_s, threading.TIMEOUT_MAX))
@@ -148,8 +163,16 @@ class Worker:
         """End the thread when all is delivered, for nobody is left who could track."""
         self.orders.close(inf)
 
+    def deliver_at_sigterm(self, *, is_end: bool) -> None:
+        """Deliver what waits for `shutdown_timeout_s` at most; unless *is_end*, more may come."""
+        if is_end:
+            self.shutdown(self._config.shutdown_timeout_s)
+        else:
+            self.flush(self._config.shutdown_timeout_s)
+
     def _exit(self) -> None:
-        self.shutdown(self._config.shutdown_timeout_s)
+        # All clients of a process share the time.
+        self.shutdown(max(self._config.shutdown_timeout_s - seconds_at_exit(), 0))
 
     def _start(self) -> bool:
         with self.counters.lock:
@@ -164,22 +187,27 @@ class Worker:
                 self._thread = None
                 return False
         call_at_exit(self._exit)
+        if (advice := uwsgi_advice()) is not None:
+            self._log.warning("uwsgi", advice)
         return True
+
+    def _connect(self) -> Transport:
+        with unforkable:
+            from analytics_sdk.transport import Transport  # noqa: PLC0415
+
+            return Transport(
+                api_key=self._config.api_key,
+                api_url=self._config.api_url,
+                http_transport=self._http_transport,
+            )
 
     def _run(self) -> None:
         try:
             with unforkable:
                 # Here and nowhere else, for what it imports takes so long.
                 from analytics_sdk.delivery import Delivery  # noqa: PLC0415
-                from analytics_sdk.transport import Transport  # noqa: PLC0415
 
-                transport = Transport(
-                    api_key=self._config.api_key,
-                    api_url=self._config.api_url,
-                    http_transport=self._http_transport,
-                )
-            with transport:
-                Delivery(self._config, self.outbox, self.counters, self.orders, transport).run()
+            Delivery(self._config, self.outbox, self.counters, self.orders, self._connect).run()
         finally:
             self._thread = None
             if self.orders.close_by == inf:
