@@ -12,7 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
 PACKAGES = ("sdk-python", "collector")
-LOCKS = ("packages", "tests", "lint", "data")
+LOCKS = ("packages", "tests", "lint", "data", "bench")
 CODE = (
     "sdk-python",
     "collector",
@@ -77,15 +77,22 @@ def sdk(session: nox.Session) -> None:
 
 
 def _install_sdk(session: nox.Session) -> None:
-    session.install("./sdk-python", "pytest", "pytest-randomly", "numpy", "respx", "jsonschema-rs")
+    session.install(
+        "./sdk-python[testing]", "hypothesis", "mypy", "numpy", "pytest", "pytest-randomly", "respx",
+        "ruff",
+    )  # fmt: skip
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure ingest and SDK beside yardsticks in the same run; nothing is asserted."""
+    """Measure the collector and the SDK (`-- collector ...`, `-- sdk ...`: one); no assertions."""
+    part, *arguments = session.posargs or ["everything"]
+    scripts = {"collector": ["ingest.py"], "sdk": ["sdk"], "everything": ["ingest.py", "sdk"]}
+    if part not in scripts:
+        session.error("the first argument is collector or sdk; more go to that one")
     _install(session, "tests")
-    session.run("python", "tests/bench/ingest.py", *session.posargs)
-    session.run("python", "tests/bench/sdk.py")
+    for script in scripts[part]:
+        session.run("python", f"tests/bench/{script}", *arguments)
 
 
 @nox.session(default=False)

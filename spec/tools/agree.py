@@ -369,11 +369,11 @@ def check_tables(spec: Spec) -> Iterator[str]:
 
 
 def check_copies(spec: Spec) -> Iterator[str]:
-    """The files that the collector carries with it are those of spec/."""
-    for copy in sorted((spec.root / "collector/src/analytics_collector/_spec").glob("*.json")):
+    """The files that the packages carry with them are those of spec/."""
+    for copy in sorted(spec.root.glob("*/src/*/_spec/*.json")):
         origin = next(iter(spec.spec.glob(f"**/{copy.name}")), None)
         if origin is None or origin.read_bytes() != copy.read_bytes():
-            yield f"collector/src/analytics_collector/_spec/{copy.name} is not the file of spec/."
+            yield f"{copy.relative_to(spec.root).as_posix()} is not the file of spec/."
 
 
 Check = Callable[[Spec], Iterator[str]]

@@ -1,4 +1,4 @@
-"""Copy what the collector reads from spec/ into its package, where pip can install it from.
+"""Copy what the packages read from spec/ into them, where pip can install it from.
 
 Run it after a change of the schema or of errors.json; `agree.py --check` tells when that is due.
 """
@@ -9,15 +9,19 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "collector/src/analytics_collector/_spec"
-COPIES = ("errors.json", "schema/event.json")
+COPIES = {
+    "collector/src/analytics_collector/_spec": ("errors.json", "schema/event.json"),
+    "sdk-python/src/analytics_sdk/_spec": ("schema/event.json",),
+}
 
 
 def main() -> None:
     """Write the copies."""
-    TARGET.mkdir(exist_ok=True)
-    for name in COPIES:
-        shutil.copyfile(ROOT / "spec" / name, TARGET / Path(name).name)
+    for folder, names in COPIES.items():
+        target = ROOT / folder
+        target.mkdir(exist_ok=True)
+        for name in names:
+            shutil.copyfile(ROOT / "spec" / name, target / Path(name).name)
 
 
 if __name__ == "__main__":

@@ -71,9 +71,8 @@ def checkout(tmp_path: Path) -> Path:
     for file in {*(file for file, _ in elsewhere.values()), *(f"{p}/_limits.py" for p in packages)}:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
-    copies = "collector/src/analytics_collector/_spec"
-    if (ROOT / copies).is_dir():
-        shutil.copytree(ROOT / copies, tmp_path / copies)
+    for package in packages:
+        shutil.copytree(ROOT / package / "_spec", tmp_path / package / "_spec")
     return tmp_path
 
 

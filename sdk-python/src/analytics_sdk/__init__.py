@@ -6,6 +6,8 @@
     analytics.track("checkout_completed", {"amount": 42}, user_id="u-1")
 
 The functions use one default client; make a `Client` for another.
+
+PYTEST_DONT_REWRITE: no assertion of ours is for pytest to explain.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Events with types: the schemas, what is made of them, and a program that uses it."""
