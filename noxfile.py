@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nox
@@ -12,7 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
 PACKAGES = ("sdk-python", "collector")
-LOCKS = ("packages", "tests", "lint", "data", "bench")
+LOCKS = ("packages", "tests", "lint", "types", "docs", "data", "bench")
 CODE = (
     "sdk-python",
     "collector",
@@ -61,9 +62,26 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
-    _install(session, "lint")
+    """Check the types, strictly: ours, and those that programs of our users see."""
+    _install(session, "types")
     session.run("mypy")
+    session.run(
+        "pyright", "-p", "sdk-python/tests/typing", env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    )
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Write the SDK's reference, from its docstrings, into build/reference."""
+    _install(session, "docs")
+    listed = Path("sdk-python/tests/public_api.txt").read_text()
+    # The package without its modules, then those of them that are public.
+    modules = ["analytics_sdk", r"!analytics_sdk\..+", *re.findall(r"^# (\S+)$", listed, re.M)[1:]]
+    session.run(
+        "python", "-W", "error::UserWarning", "-m", "pdoc", "-o", "build/reference",
+        "--no-show-source", *modules,
+        env={"DJANGO_SETTINGS_MODULE": "django.conf.global_settings"},
+    )  # fmt: skip
 
 
 @nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"], default=False)
@@ -78,8 +96,8 @@ def sdk(session: nox.Session) -> None:
 
 def _install_sdk(session: nox.Session) -> None:
     session.install(
-        "./sdk-python[testing]", "hypothesis", "mypy", "numpy", "pytest", "pytest-randomly", "respx",
-        "ruff",
+        "./sdk-python[testing]", "hypothesis", "mypy", "numpy", "pytest", "pytest-randomly",
+        "respx", "ruff",
     )  # fmt: skip
 
 
