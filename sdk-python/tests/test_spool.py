@@ -852,6 +852,50 @@ def test_a_certificate_file_that_is_missing_is_no_traceback(run_program):
     assert "Traceback" not in program.stderr
 
 
+def test_a_process_without_descriptors_goes_on(run_program):
+    """Nothing raises, the event is refused, and the next one after a file was closed is taken."""
+    program = run_program(
+        """
+        import resource
+        client = analytics.init(durable=True, flush_interval_s=3600)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        client._worker._start()  # which needs some itself
+        taken = []
+        while True:
+            try:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                break
+        refused = client.track("without")
+        for fd in taken:
+            os.close(fd)
+        deadline = time.monotonic() + 20
+        while not client.track("with") and time.monotonic() < deadline:
+            pass
+        print(refused, client.stats().taken, client.stats().refused["spool_failed"] > 0)
+        """
+    )
+
+    assert program.stdout.split() == ["False", "1", "True"], program.stderr
+
+
+def test_a_working_directory_that_is_gone_is_no_error(run_program, tmp_path):
+    """Nor is a home that does not exist."""
+    program = run_program(
+        """
+        os.mkdir(sys.argv[1])
+        os.chdir(sys.argv[1])
+        os.rmdir(sys.argv[1])
+        client = analytics.init(spool_dir="spool", max_queue_size=1)
+        print([client.track(str(number)) for number in range(3)][0], client.flush())
+        """,
+        str(tmp_path / "gone"),
+        HOME="/nonexistent",
+    )
+
+    assert program.stdout.split() == ["True", "True"], program.stderr
+
+
 def test_the_account_of_what_is_on_disk_is_told(make_client, collector, reply):
     """`stats()` says where events are."""
     collector.always(reply.status(503))

@@ -113,6 +113,12 @@ def is_in_environment(environ: Mapping[str, str] | None = None) -> bool:
     return bool(environ.get("ANALYTICS_API_KEY") and environ.get("ANALYTICS_API_URL"))
 
 
+def xray_trace_header(environ: Mapping[str, str] | None = None) -> str:
+    """Return what AWS Lambda says of the trace of its invocation, in the form of a header."""
+    environ = os.environ if environ is None else environ
+    return environ.get("_X_AMZN_TRACE_ID", "")
+
+
 def _number(
     name: str,
     value: Any,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from math import inf
-from queue import Empty, SimpleQueue
 
 # More than a lock can wait is an error, so no infinity.
 LONGEST_SLEEP_S = 3600.0
@@ -19,8 +18,7 @@ class Orders:
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
-        # Its put() can be re-entered by a signal handler, too.
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self.use_new_bell()
         self.close_by: float | None = None
         """When to give up (monotonic); None as long as events are welcome."""
         self.nudges = 0
@@ -29,14 +27,23 @@ class Orders:
         """Up to which event somebody waits for the outcome."""
         self._seekers: list[threading.Event] = []
 
+    def use_new_bell(self) -> None:
+        """Have a bell of the kind of the thread: gevent may have exchanged both in the meantime."""
+        # A lock that is let go to ring. The queues have one kind in C, which stops a whole gevent
+        # program, and one of gevent's, which no real thread can use.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
     def ring(self) -> None:
         """Wake the thread."""
-        self._bell.put(None)
+        # Another may let go at the same moment (a signal handler just here), and twice is an error.
+        with suppress(RuntimeError):
+            if self._bell.locked():
+                self._bell.release()
 
     def sleep(self, seconds: float) -> None:
         """Wait until somebody rings, *seconds* at most."""
-        with suppress(Empty):
-            self._bell.get(timeout=min(seconds, LONGEST_SLEEP_S))
+        self._bell.acquire(timeout=min(max(seconds, 0), LONGEST_SLEEP_S))
 
     def nudge(self) -> None:
         """Ask for an attempt at once."""

@@ -11,6 +11,7 @@ from math import inf
 from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from analytics_sdk.config import Config
 from analytics_sdk.event import random_tails
@@ -46,6 +47,9 @@ TURNED_AWAY = {
     "spool_failed": "Events are turned away, for durable ones need a spool that can be written to",
 }
 
+# Those that live, for at the end of the process they share the time.
+_workers: WeakSet[Worker] = WeakSet()
+
 
 class Worker:
     """Takes events as bytes, and sees each to its outcome."""
@@ -61,6 +65,7 @@ class Worker:
         self.orders = Orders(threading.RLock())
         self.start_afresh()
         restart_after_fork(self)
+        _workers.add(self)
         if config.handle_sigterm and not watch_sigterm(self):
             message = "handle_sigterm has no effect: only the main thread can set signal handlers"
             self._log.warning("handle_sigterm", message)
@@ -171,13 +176,17 @@ class Worker:
             self.flush(self._config.shutdown_timeout_s)
 
     def _exit(self) -> None:
-        # All clients of a process share the time.
-        self.shutdown(max(self._config.shutdown_timeout_s - seconds_at_exit(), 0))
+        # All clients of a process share the time, so those whose turn comes later begin now.
+        kept_s = seconds_at_exit()
+        for worker in list(_workers):
+            worker.flush(0)
+        self.shutdown(max(self._config.shutdown_timeout_s - kept_s, 0))
 
     def _start(self) -> bool:
         with self.counters.lock:
             if self._thread is not None:
                 return True
+            self.orders.use_new_bell()
             # Known before it starts, lest a signal handler in between start another.
             self._thread = threading.Thread(target=self._run, name="analytics-sdk", daemon=True)
             try:

@@ -1,0 +1,1 @@
+"""Integrations, a module each; none is imported unless asked for."""
