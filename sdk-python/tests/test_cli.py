@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -308,8 +309,10 @@ def test_an_unwritable_spool_does_not_keep_an_event_from_a_collector(run, collec
 def test_a_refused_key_is_told_at_once(run_json, collector, reply, status):
     """To wait would not help: the SDK asks again in a minute."""
     collector.always(reply.status(status, {"code": "AUTH_FAILED"}))
+    started = time.monotonic()
     code, document = run_json("track", "paid", "--timeout", "55")
 
+    assert time.monotonic() - started < 40
     assert code == EXIT_CODES["spooled"]
     assert document["reasons"] == ["auth_failed"]
     assert f"status: {status}" in document["message"]
@@ -332,7 +335,7 @@ def test_a_durable_event_without_a_spool_is_told(run_json, collector, tmp_path):
     code, document = run_json("track", "paid", **variables)
 
     assert (code, document["code"]) == (EXIT_CODES["failed"], "spool_failed")
-    assert "spool" in document["message"]
+    assert "turned away" in document["message"]
     assert collector.requests == []
 
 
@@ -350,7 +353,7 @@ def test_a_durable_event_without_a_spool_is_told(run_json, collector, tmp_path):
         ("track", "n" * 256),
         ("track", "a", "--property", "plan"),
         ("track", "a", "--property", "=pro"),
-        ("track", "a", "--prop", "plan=pro"),
+        ("track", "a", "--user", "u-1"),
         ("track", "a", "--properties", "[1]"),
         ("track", "a", "--properties", '{"a": NaN}'),
         ("track", "a", "--properties", "[" * 100_000),

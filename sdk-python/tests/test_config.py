@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from analytics_sdk import _limits, config
-from analytics_sdk.scrub import Scrubber
 from analytics_sdk.errors import ConfigError
+from analytics_sdk.scrub import Scrubber
 
 GIVEN = {"api_key": "ak_live_1", "api_url": "http://127.0.0.1:8000/"}
 
@@ -18,7 +18,11 @@ def test_defaults_are_those_of_the_spec():
     assert settings.max_queue_size == _limits.MAX_QUEUE_EVENTS == 10_000
     assert settings.timeout_s == _limits.REQUEST_TIMEOUT_S
     assert settings.shutdown_timeout_s == _limits.SHUTDOWN_TIMEOUT_S == 2
+    assert settings.spool_max_bytes == _limits.MAX_SPOOL_BYTES
     assert (settings.sample_rate, settings.enabled, settings.debug) == (1, True, False)
+    assert (settings.durable, settings.spool_dir) == (False, None)
+    assert (settings.remember_identity, settings.handle_sigterm) == (False, False)
+    assert (settings.super_properties, bool(settings.scrubber)) == ({}, False)
     assert settings.api_url == "http://127.0.0.1:8000"
 
 
@@ -39,6 +43,8 @@ def test_the_environment_fills_what_is_not_given():
         "ANALYTICS_REMEMBER_IDENTITY": "yes",
         "ANALYTICS_HANDLE_SIGTERM": "on",
         "ANALYTICS_ALLOW_PROPERTIES": "plan, amount",
+        "ANALYTICS_DENY_PROPERTIES": "e-mail",
+        "ANALYTICS_ALLOW_KEYS": "plan,amount , STRASSE",
         "ANALYTICS_DENY_KEYS": "Password",
         "ANALYTICS_ENABLED": "No",
         "ANALYTICS_DEBUG": "1",
@@ -59,7 +65,10 @@ def test_the_environment_fills_what_is_not_given():
         remember_identity=True,
         handle_sigterm=True,
         scrubber=Scrubber(
-            allow_properties=frozenset({"plan", "amount"}), deny_keys=frozenset({"password"})
+            allow_properties=frozenset({"plan", "amount"}),
+            deny_properties=frozenset({"e-mail"}),
+            allow_keys=frozenset({"plan", "amount", "strasse"}),
+            deny_keys=frozenset({"password"}),
         ),
         enabled=False,
         debug=True,
@@ -72,6 +81,66 @@ def test_what_is_given_wins():
     settings = config.load({**GIVEN, "batch_size": 10, "sample_rate": 0, "enabled": False}, environ)
 
     assert (settings.batch_size, settings.sample_rate, settings.enabled) == (10, 0, False)
+
+
+def test_the_newer_settings_win_too(tmp_path):
+    """Over the environment, one by one."""
+    environ = {
+        "ANALYTICS_DURABLE": "fsync",
+        "ANALYTICS_SPOOL_DIR": "/elsewhere",
+        "ANALYTICS_SPOOL_MAX_BYTES": "1",
+        "ANALYTICS_REMEMBER_IDENTITY": "1",
+        "ANALYTICS_HANDLE_SIGTERM": "1",
+        "ANALYTICS_DENY_KEYS": "a",
+    }
+    given = {
+        "durable": False,
+        "spool_dir": tmp_path,
+        "spool_max_bytes": 0,
+        "remember_identity": False,
+        "handle_sigterm": False,
+        "deny_keys": [],
+        "super_properties": {"app": "shop"},
+    }
+    settings = config.load({**GIVEN, **given}, environ)
+
+    assert (settings.durable, settings.spool_dir) == (False, tmp_path)
+    assert settings.spool_max_bytes == 0
+    assert (settings.remember_identity, settings.handle_sigterm) == (False, False)
+    assert settings.scrubber == Scrubber()
+    assert settings.super_properties == {"app": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (True, True),
+        ("fsync", "fsync"),
+        ("on", True),
+        ("False", False),
+        (False, False),
+    ],
+)
+def test_durable_has_three_values(value, meant):
+    """From a variable too."""
+    assert config.load({**GIVEN, "durable": value}, {}).durable == meant
+    assert config.load(GIVEN, {"ANALYTICS_DURABLE": str(value)}).durable == meant
+
+
+@pytest.mark.parametrize("names", [["A", "b"], ("A", "b"), {"A", "b"}, {"A": 1, "b": 2}, "A, b"])
+def test_a_list_of_names_may_be_any_collection(names):
+    """Or a text with commas, as variables are."""
+    scrubber = config.load({**GIVEN, "deny_keys": names}, {}).scrubber
+
+    assert scrubber.deny_keys == {"a", "b"}
+
+
+def test_an_allow_list_of_nothing_is_not_none():
+    """It allows nothing; in the environment it can't be said."""
+    given = {**GIVEN, "allow_properties": []}
+
+    assert config.load(given, {}).scrubber.allow_properties == frozenset()
+    assert config.load(GIVEN, {"ANALYTICS_ALLOW_PROPERTIES": ""}).scrubber.allow_properties is None
 
 
 def test_an_empty_variable_is_not_set():
@@ -88,14 +157,44 @@ def test_every_mistake_is_told_at_once():
         "flush_interval_s": "soon",
         "timeout_s": float("nan"),
         "sample_rate": 2,
+        "spool_max_bytes": -1,
         "enabled": "maybe",
+        "debug": 7,
+        "remember_identity": [],
+        "handle_sigterm": "x",
+        "durable": "sometimes",
+        "spool_dir": 7,
+        "super_properties": ["a"],
+        "allow_properties": 7,
+        "deny_properties": [7],
+        "allow_keys": iter("a"),
+        "deny_keys": b"a",
         "before_send": "mask",
+        "on_error": 7,
     }
     with pytest.raises(ConfigError) as caught:
         config.load(wrong, {})
 
     assert [mistake.split()[0] for mistake in sorted(caught.value.mistakes)] == sorted(wrong)
+    assert str(caught.value) == " ".join(caught.value.mistakes)
     assert "ak live" not in str(caught.value)
+
+
+def test_every_mistake_in_the_environment_is_told_at_once():
+    """Named as the setting is, without what stands there: it may be a key in the wrong place."""
+    names = [*config.NUMBERS, *config.SWITCHES, "durable", "api_url", "api_key"]
+    with pytest.raises(ConfigError) as caught:
+        config.load({}, {f"ANALYTICS_{name.upper()}": "ak_live_1 SECRET" for name in names})
+
+    assert {mistake.split()[0] for mistake in caught.value.mistakes} == set(names)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [7, b"/tmp", "a\0b", []], ids=repr)
+def test_a_spool_directory_is_a_path(value):
+    """Which no NUL can be in."""
+    with pytest.raises(ConfigError, match="spool_dir must be the path of a directory"):
+        config.load({**GIVEN, "spool_dir": value}, {})
 
 
 @pytest.mark.parametrize(

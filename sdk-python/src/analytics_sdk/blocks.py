@@ -31,7 +31,13 @@ class Block:
         raise NotImplementedError
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Return *function* with every call of it inside a block of its own."""
+        """
+        Return *function* with every call of it inside a block of its own.
+
+        Raises TypeError for a generator function: its body runs when the block is long over.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("Use `with` inside a generator; as a decorator it would do nothing.")
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)

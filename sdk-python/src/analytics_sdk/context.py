@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar, Token
-from functools import wraps
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from analytics_sdk.blocks import Block
+from analytics_sdk.errors import call_user_code
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,14 +25,18 @@ LazyIdentifier: TypeAlias = Identifier | Callable[[], Identifier | None]
 class Scope:
     """What is known inside one block. One object for all who share the block, threads included."""
 
-    __slots__ = ("anonymous_id", "context", "properties", "session_id", "user_id")
+    __slots__ = (
+        *("anonymous_id", "context", "properties", "session_id", "user_id"),
+        *("_block", "_outer"),
+    )
 
-    def __init__(self, outer: Scope | None) -> None:
-        self.user_id: LazyIdentifier | None = outer and outer.user_id
-        self.anonymous_id: Identifier | None = outer and outer.anonymous_id
-        self.session_id: Identifier | None = outer and outer.session_id
+    def __init__(self, outer: Scope | None, block: context | None = None) -> None:
+        self.user_id: LazyIdentifier | None = outer.user_id if outer else None
+        self.anonymous_id: Identifier | None = outer.anonymous_id if outer else None
+        self.session_id: Identifier | None = outer.session_id if outer else None
         self.properties: Mapping[str, Any] = outer.properties if outer else {}
         self.context: Mapping[str, Any] = outer.context if outer else {}
+        self._outer, self._block = outer, block
 
 
 current: ContextVar[Scope | None] = ContextVar("analytics_sdk_scope", default=None)
@@ -63,24 +67,25 @@ class context(Block):  # noqa: N801 - read as a verb, `with context(...)`
         context: Mapping[str, Any] | None = None,
     ) -> None:
         ids = {"user_id": user_id, "anonymous_id": anonymous_id, "session_id": session_id}
-        self._ids = {name: value for name, value in ids.items() if value is not None}
+        self._ids: dict[str, Any] = {
+            name: value for name, value in ids.items() if value is not None
+        }
         self._properties = properties
         self._context = context
-        self._tokens: list[Token[Scope | None]] = []
 
     def fresh(self) -> context:
         """Return a new block like this one."""
         return context(properties=self._properties, context=self._context, **self._ids)
 
     def __enter__(self) -> Scope:
-        scope = Scope(current.get())
+        scope = Scope(current.get(), self)
         for name, value in self._ids.items():
             setattr(scope, name, value)
-        if self._properties:
-            scope.properties = {**scope.properties, **self._properties}
-        if self._context:
-            scope.context = {**scope.context, **self._context}
-        self._tokens.append(current.set(scope))
+        if self._properties is not None:
+            scope.properties = _joined(scope.properties, self._properties)
+        if self._context is not None:
+            scope.context = _joined(scope.context, self._context)
+        current.set(scope)
         return scope
 
     def __exit__(
@@ -89,9 +94,39 @@ class context(Block):  # noqa: N801 - read as a verb, `with context(...)`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A generator or a callback may end the block in another task than it began in.
+        # Searched for, because one object may be the block of several threads at a time, and a
+        # generator may end its block after one that began later, or in another task.
+        scope = current.get()
+        while scope is not None and scope._block is not self:
+            scope = scope._outer
+        if scope is not None:
+            current.set(scope._outer)
+            # Tasks that start tasks would hold on to the scopes of all that came before.
+            scope._outer = scope._block = None
+
+
+class _Carried(Block):
+    """The block of `in_context()`: a scope from elsewhere."""
+
+    def __init__(self, scope: Scope | None) -> None:
+        self._scope = scope
+
+    def fresh(self) -> _Carried:
+        """Return a new block like this one."""
+        return _Carried(self._scope)
+
+    def __enter__(self) -> None:
+        self._token = current.set(self._scope)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A coroutine may be closed by another task than it ran in.
         with suppress(ValueError):
-            current.reset(self._tokens.pop())
+            current.reset(self._token)
 
 
 def in_context(function: Callable[P, T]) -> Callable[P, T]:
@@ -100,14 +135,10 @@ def in_context(function: Callable[P, T]) -> Callable[P, T]:
 
         pool.submit(analytics.in_context(work), order)
     """
-    scope = current.get()
+    return _Carried(current.get())(function)
 
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        token = current.set(scope)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            current.reset(token)
 
-    return call
+def _joined(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return both, *inner* winning; what is no mapping makes `track()` refuse, not us raise."""
+    joined, _ = call_user_code(lambda: {**outer, **inner})
+    return inner if joined is None else joined

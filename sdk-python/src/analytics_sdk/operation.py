@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from analytics_sdk.blocks import Block
+from analytics_sdk.errors import call_user_code
 
 Category: TypeAlias = Literal["USER_ACTION", "SYSTEM_EVENT", "AUTHENTICATION", "QUERY"]
 Status: TypeAlias = Literal["SUCCESS", "FAILURE"]
@@ -31,7 +32,9 @@ class Operation(Block):
         self._track = track
         self.name = name
         self.category: Category = category
-        self.properties: dict[str, Any] = dict(properties or {})
+        copied, _ = call_user_code(dict, {} if properties is None else properties)
+        # What is no dict stays what it is, for `track()` to refuse.
+        self.properties = cast("dict[str, Any]", properties if copied is None else copied)
         self.status: Status = "SUCCESS"
         self.error_type: str | None = None
         self._started = 0.0
@@ -46,6 +49,7 @@ class Operation(Block):
         self.error_type = error_type
 
     def __enter__(self) -> Operation:
+        self.status, self.error_type = "SUCCESS", None
         self._started = perf_counter()
         return self
 
@@ -56,15 +60,23 @@ class Operation(Block):
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self.fail(kind.__name__)
-        outcome = {
+            # The block may have said more than the class of what it raised.
+            self.fail(self.error_type or kind.__name__)
+        call = (self.name, self._outcome())
+        context = {"category": self.category}
+        if kind is None:
+            self._track(*call, context=context)
+        else:
+            # With `debug` this may raise, but what the block raised goes on.
+            call_user_code(self._track, *call, context=context)
+
+    def _outcome(self) -> Any:
+        """Return the properties of the event, or what is in their place."""
+        outcome: dict[str, Any] = {
             "status": self.status,
             "durationMs": round((perf_counter() - self._started) * 1000, 3),
         }
         if self.error_type is not None:
             outcome["errorType"] = self.error_type
-        self._track(
-            self.name,
-            {**self.properties, **outcome},
-            context={"category": self.category},
-        )
+        joined, _ = call_user_code(lambda: {**self.properties, **outcome})
+        return self.properties if joined is None else joined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 # What allow and deny lists speak about; the rest of an event is the wire's own.
@@ -21,9 +21,9 @@ class Scrubber:
     """
 
     allow_properties: Collection[str] | None = None
-    deny_properties: Collection[str] = field(default=())
+    deny_properties: Collection[str] = frozenset()
     allow_keys: Collection[str] | None = None
-    deny_keys: Collection[str] = field(default=())
+    deny_keys: Collection[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to take out."""
@@ -43,10 +43,11 @@ class Scrubber:
                     for name, value in content.items()
                     if _passes(name, self.allow_properties, self.deny_properties)
                 }
-            # The library's own name and version tell the collector whom it is talking to.
-            clean[part] = self._scrubbed(content) | (
-                {"library": content["library"]} if part == "context" else {}
-            )
+            clean[part] = self._scrubbed(content)
+            # The SDK's own words; they tell the collector whom it is talking to.
+            if part == "context" and isinstance(library := content.get("library"), dict):
+                own = {name: library[name] for name in ("name", "version") if name in library}
+                clean[part]["library"] = self._scrubbed(library) | own
         return clean
 
     def _scrubbed(self, value: Any) -> Any:
