@@ -184,7 +184,7 @@ class Visitors:
 
 
 def faults_of(visits: Sequence[Visit], database: Database) -> Counter[str]:
-    """Return what is wrong with the stored events of *visits*, and how often; nothing if all is well.
+    """Return what is wrong with the stored events of *visits*, and how often.
 
     Of a visit that was answered both events must be there, and those of one user and process in
     order. Without an answer they may be there or not. Nothing may be there twice.

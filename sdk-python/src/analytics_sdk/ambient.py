@@ -68,7 +68,8 @@ class Ambient:
             user_id = _user_of(scope) if user_id is None else user_id
             anonymous_id = scope.anonymous_id if anonymous_id is None else anonymous_id
             session_id = scope.session_id if session_id is None else session_id
-            added = _joined(added, scope.properties)
+            if scope.properties:
+                added = _joined(added, scope.properties)
             context = _joined(scope.context, context)
         elif self._remembers:
             remembered, visitor = self._user
@@ -113,8 +114,11 @@ def _joined(ours: Mapping[str, Any], theirs: Any) -> Any:
     """Return both, *theirs* winning; something that is no mapping is left for others to refuse."""
     if not ours:
         return theirs
-    if not isinstance(ours, Mapping):
+    if theirs is None or not _is_mapping(ours):
         return ours
-    if theirs is None:
-        return ours
-    return {**ours, **theirs} if isinstance(theirs, Mapping) else theirs
+    return {**ours, **theirs} if _is_mapping(theirs) else theirs
+
+
+def _is_mapping(value: Any) -> bool:
+    # Nearly always the first, which is the faster to ask.
+    return type(value) is dict or isinstance(value, Mapping)
