@@ -3,6 +3,7 @@ import inspect
 import sys
 import threading
 
+import orjson
 import pytest
 
 import analytics_sdk
@@ -172,6 +173,20 @@ def test_repairs_are_counted(make_client, collector):
     assert client.flush()
     assert client.stats().repaired == {"integer": 2, "bytes": 1, "key": 1}
     assert collector.stored[0]["properties"] == {"x": str(2**70), "y": "1", "3": str(2**70)}
+
+
+def test_a_hook_that_adds_broken_json_poisons_nobody(make_client, collector):
+    """What comes from `before_send` is as foreign as what is tracked."""
+
+    def add(event):
+        return {**event, "properties": {"broken": orjson.Fragment(b"{broken")}}
+
+    client = make_client(before_send=add)
+    client.track("a")
+
+    assert client.flush()
+    assert collector.names == ["a"]
+    assert client.stats().repaired == {"text": 1}
 
 
 def test_a_full_queue_returns_false(make_client, collector, reply, eventually):

@@ -77,7 +77,7 @@ class Silent:
 
 
 @pytest.mark.parametrize(
-    "given", ["x" * 256, "a\0", "\ud800", True, b"u", ["u"], {"id": 1}, {1}, Silent()]
+    "given", ["x" * 256, "a\0", "\ud800", True, b"u", ["u"], {"id": 1}, {1}, Silent(), object()]
 )
 @pytest.mark.parametrize("member", ["user_id", "anonymous_id", "session_id"])
 def test_what_is_no_identifier_is_refused(member, given):

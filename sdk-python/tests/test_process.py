@@ -197,7 +197,8 @@ def test_a_forked_process_of_multiprocessing_delivers_at_its_end(run_program, co
 
 def test_a_client_made_before_the_fork_and_used_after_it(run_program, collector):
     """As gunicorn with preload: no thread in the parent, four workers."""
-    program = run_program("""
+    program = run_program(
+        """
         client = analytics.Client()
         children = []
         for who in range(4):
@@ -209,7 +210,9 @@ def test_a_client_made_before_the_fork_and_used_after_it(run_program, collector)
             children.append(child)
         for child in children:
             os.waitpid(child, 0)
-    """, ANALYTICS_SHUTDOWN_TIMEOUT_S="20")
+    """,
+        ANALYTICS_SHUTDOWN_TIMEOUT_S="20",
+    )
 
     assert program.returncode == 0, program.stderr
     assert len(collector.names) == len(set(collector.names)) == 400

@@ -132,6 +132,7 @@ def test_bodies_stay_within_the_limit(make_client, collector, reply, eventually)
     client = make_client()
     client.track("first")
     client.flush(0.1)
+    eventually(lambda: collector.requests)
     for _ in range(25):
         assert client.track("large", {"text": "x" * 100_000})
 

@@ -19,7 +19,7 @@ from analytics_sdk.context import current
 from analytics_sdk.errors import MisuseError, call_user_code
 from analytics_sdk.event import build, is_sampled
 from analytics_sdk.logs import QuietLogger, facts_of
-from analytics_sdk.values import encode
+from analytics_sdk.values import encode, encode_foreign
 from analytics_sdk.worker import Worker
 
 
@@ -125,7 +125,7 @@ class Capture:
         if config.sample_rate < 1 and not is_sampled(event, config.sample_rate):
             raise _Withheld("sampled_out")
         if config.before_send is not None:
-            encoded, more = encode(self._before_send(config.before_send, encoded))
+            encoded, more = encode_foreign(self._before_send(config.before_send, encoded))
             mended = (*mended, *more)
         # Last, so that nothing a hook added gets past it.
         if config.scrubber:

@@ -265,7 +265,11 @@ class Client:
         self._capture.ambient.unregister(names)
 
     def reset(self) -> None:
-        """Forget the super properties, and the user that `remember_identity` keeps."""
+        """
+        Forget what was registered, and the user that `remember_identity` keeps.
+
+        The super properties of the settings stay.
+        """
         self._capture.ambient.reset()
 
     def opt_out(self) -> None:

@@ -162,10 +162,11 @@ def _durable(value: Any, mistakes: list[str]) -> Durable | None:
 def _directory(name: str, value: Any, mistakes: list[str]) -> Path | None:
     if value is None:
         return None
-    if not isinstance(value, (str, os.PathLike)) or "\0" in os.fspath(value):
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         mistakes.append(f"{name} must be the path of a directory.")
         return None
-    return Path(value)
+    return Path(path)
 
 
 def _scrubber(given: Mapping[str, Any], mistakes: list[str]) -> Scrubber:

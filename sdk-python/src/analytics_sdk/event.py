@@ -32,6 +32,7 @@ CONTEXT: Final = {"library": LIBRARY}
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 MESSAGE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+NO_TEXT = re.compile(r"<.* at 0x[0-9a-f]+>$")
 NIL_OR_MAX = re.compile(r"[0-]+|[fF-]+")
 
 
@@ -178,7 +179,8 @@ def identifier(value: Any) -> str:
         text = None
         if not isinstance(value, NOT_IDENTIFIERS):
             text, _ = call_user_code(str, value.value if isinstance(value, Enum) else value)
-        if text is None:
+        # `<coroutine object current_user at 0x7f...>` is nobody either.
+        if text is None or NO_TEXT.match(text):
             raise MisuseError("invalid_identifier", "an identifier must be a string or a number.")
         value = text
     if len(value) > MAX_IDENTIFIER_CHARS or not (
