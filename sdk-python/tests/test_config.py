@@ -198,7 +198,9 @@ def test_a_spool_directory_is_a_path(value):
 
 
 @pytest.mark.parametrize(
-    "value", [501, 2.5, True, "ten", [], float("inf"), 10**400, object()], ids=repr
+    "value",
+    [501, 2.5, True, "ten", [], float("inf"), 10**400, object()],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_batch_size_is_a_whole_number_within_the_wire(value):
     """2.5 is a mistake, not 2."""

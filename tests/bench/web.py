@@ -220,7 +220,7 @@ def main() -> None:
     """Measure, and print a table for each framework."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frameworks", nargs="+", default=FRAMEWORKS, choices=FRAMEWORKS)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--requests", type=int, default=400, help="requests a block")
     parser.add_argument("--users", type=int, default=2, help="requests at a time")
     parser.add_argument("--pause-ms", type=float, default=5.0, help="of a user, on average")
