@@ -96,11 +96,12 @@ def sdk(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure the collector and the SDK (`-- collector ...`, `-- sdk ...`: one); no assertions."""
+    """Measure collector, SDK and web apps (`-- collector ...` and so on: one); no assertions."""
     part, *arguments = session.posargs or ["everything"]
-    scripts = {"collector": ["ingest.py"], "sdk": ["sdk"], "everything": ["ingest.py", "sdk"]}
+    scripts = {"collector": ["ingest.py"], "sdk": ["sdk"], "web": ["web.py"]}
+    scripts["everything"] = sum(scripts.values(), [])
     if part not in scripts:
-        session.error("the first argument is collector or sdk; more go to that one")
+        session.error("the first argument is collector, sdk or web; more go to that one")
     _install(session, "tests")
     for script in scripts[part]:
         session.run("python", f"tests/bench/{script}", *arguments)

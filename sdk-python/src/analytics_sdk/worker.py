@@ -134,6 +134,9 @@ class Worker:
             # A hook that raised SystemExit has ended the thread.
             if self._thread is not None or self._start():
                 self.outbox.wait(target, timeout_s)
+            if timeout_s > 0 and self.outbox.progress()[1] < target:
+                # Whoever waited for it may be about to be killed.
+                self.outbox.spill()
         return self._is_complete and self.outbox.progress()[1] >= target
 
     def recover(self, timeout_s: float) -> bool:
@@ -179,7 +182,7 @@ class Worker:
         # All clients of a process share the time, so those whose turn comes later begin now.
         kept_s = seconds_at_exit()
         for worker in list(_workers):
-            worker.flush(0)
+            worker.orders.flush(worker.outbox.progress()[0])
         self.shutdown(max(self._config.shutdown_timeout_s - kept_s, 0))
 
     def _start(self) -> bool:

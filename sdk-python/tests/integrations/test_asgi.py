@@ -389,7 +389,7 @@ def test_a_request_that_is_cancelled_is_a_failure(client, arrived):
     assert "statusCode" not in operation["properties"]
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket", "of the future"])
+@pytest.mark.parametrize("kind", ["websocket", "of the future"])
 def test_what_is_no_request_passes_through(client, kind):
     """With the very same scope and functions."""
     seen = []

@@ -495,7 +495,9 @@ def test_an_event_of_any_shape_is_handled(make_client, collector, event):
 # The decorator
 
 
-@pytest.mark.parametrize("runtime", [None, MagicMock(), SimpleNamespace()], ids=["none", "mock", "empty"])
+@pytest.mark.parametrize(
+    "runtime", [None, MagicMock(), SimpleNamespace()], ids=["none", "mock", "empty"]
+)
 def test_tests_of_users_may_call_the_handler_with_anything(make_client, collector, runtime):
     """They have no runtime, and shall not need one."""
     client = make_client()

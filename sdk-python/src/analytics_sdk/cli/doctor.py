@@ -105,9 +105,8 @@ def check_settings(settings: config.Config, given: Mapping[str, Any]) -> Check:
 
 def with_origins(settings: config.Config, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return value and origin of every setting that the environment can hold."""
+    # Key and address have no default: anything will do.
     defaults = _values(config.load({"api_key": "-", "api_url": "http://-"}, {}))
-    # These two have none.
-    defaults |= {"api_key": None, "api_url": None}
     found: dict[str, dict[str, Any]] = {}
     for name, value in _values(settings).items():
         origin = "default" if value in (defaults[name], "") else "environment"

@@ -19,6 +19,10 @@ from typing import Any, Final, TypeAlias, TypedDict, get_args
 from urllib.parse import quote, unquote
 
 import analytics_sdk
+
+# Now, for a server has the time when it starts, and before it forks; its first requests have not.
+import analytics_sdk.delivery
+import analytics_sdk.transport
 from analytics_sdk._limits import MAX_IDENTIFIER_CHARS, MAX_NAME_CHARS
 from analytics_sdk.client import Client
 from analytics_sdk.context import Identifier, Scope, current

@@ -10,9 +10,11 @@ the client is gone, counts as FAILURE (CancelledError).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import analytics_sdk
 from analytics_sdk.integrations._http import (
     HEADERS,
     Exchange,
@@ -33,6 +35,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WANTED: Final = {name.encode(): name for name in HEADERS}
+ENDS: Final = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
+# For how long the end of the application waits for delivery; what is left then stays on disk.
+END_TIMEOUT_S: Final = 2.0
 BODIES: Final = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 
 
@@ -50,6 +55,9 @@ class AnalyticsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as the application does."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self._delivering(send))
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -86,6 +94,23 @@ class AnalyticsMiddleware:
         with exchange:
             await self.app(scope, receive, send_and_watch)
         exchange.finish()
+
+    def _delivering(self, send: Send) -> Send:
+        """
+        Return *send*, which delivers what waits before it says that the application has ended.
+
+        After that uvicorn lets SIGTERM end the process, and nothing that is registered for its
+        exit is called.
+        """
+
+        async def deliver_and_send(message: Message) -> None:
+            if message["type"] in ENDS:
+                client = self._options.client
+                tracker = analytics_sdk if client is None else client
+                await asyncio.to_thread(tracker.flush, END_TIMEOUT_S)
+            await send(message)
+
+        return deliver_and_send
 
 
 def path_of(scope: Scope) -> str:
