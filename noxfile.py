@@ -99,7 +99,7 @@ def bench(session: nox.Session) -> None:
     """Measure collector, SDK and web apps (`-- collector ...` and so on: one); no assertions."""
     part, *arguments = session.posargs or ["everything"]
     scripts = {"collector": ["ingest.py"], "sdk": ["sdk"], "web": ["web.py"]}
-    scripts["everything"] = sum(scripts.values(), [])
+    scripts["everything"] = [script for group in scripts.values() for script in group]
     if part not in scripts:
         session.error("the first argument is collector, sdk or web; more go to that one")
     _install(session, "tests")
