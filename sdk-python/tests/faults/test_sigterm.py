@@ -126,7 +126,9 @@ def test_a_child_that_is_terminated_delivers_too(run, collector):
         def work(ready):
             client.track("child")
             ready.set()
-            threading.Event().wait(30)
+            # By steps: a signal that comes just before a wait does not cut it short.
+            for _ in range(300):
+                threading.Event().wait(0.1)
 
         ready = context.Event()
         process = context.Process(target=work, args=(ready,))
