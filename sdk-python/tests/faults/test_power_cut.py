@@ -85,9 +85,7 @@ def recovered(spool):
         segment = Segment.adopt(path)
         while segment.read_at < segment.end:
             events = segment.read(1000, 2**20).events
-            numbers += [
-                int(event.rpartition(b'"number":')[2].partition(b"}")[0]) for event in events
-            ]
+            numbers += [json.loads(event)["properties"]["number"] for event in events]
         segment.close()
     return numbers
 
