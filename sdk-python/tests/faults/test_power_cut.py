@@ -40,8 +40,8 @@ def disk(tmp_path):
     """A disk of its own, mounted, and a function that cuts its power and mounts what is left."""
     # Where root finds it, and others need not.
     make = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if os.geteuid() != 0 or make is None:
-        pytest.skip("needs root, and mkfs.ext4")
+    if os.geteuid() != 0 or make is None or shutil.which("mount") is None:
+        pytest.skip("needs root, mount and mkfs.ext4")
     image, copy = tmp_path / "disk", tmp_path / "copy"
     folder, after = tmp_path / "mounted", tmp_path / "after"
     with image.open("wb") as file:
