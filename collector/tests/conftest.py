@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
-from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -17,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.reader import PostgresReader
 from analytics_collector.adapters.postgres.store import PostgresEventStore
 from analytics_collector.analytics.funnel import evaluate
@@ -46,15 +46,13 @@ def run() -> Iterator[Run]:
 def pool(postgres_dsn: str, run: Run) -> Iterator[asyncpg.Pool]:
     """A pool on a fresh database with the schema of the collector."""
     name = f"test_{uuid4().hex}"
-    schema = files("analytics_collector.adapters.postgres") / "migrations" / "0001_init.sql"
 
     async def create() -> asyncpg.Pool:
         connection = await asyncpg.connect(postgres_dsn)
         await connection.execute(f"create database {name}")
         await connection.close()
-        pool = await asyncpg.create_pool(postgres_dsn, database=name, min_size=1, max_size=4)
-        await pool.execute(schema.read_text(encoding="utf-8"))
-        return pool
+        await migrate(postgres_dsn.replace("/analytics?", f"/{name}?"))
+        return await asyncpg.create_pool(postgres_dsn, database=name, min_size=1, max_size=4)
 
     pool = run(create())
     yield pool

@@ -15,7 +15,8 @@ ROOT = Path(analytics_collector.__file__).parent
 
 FLOORS = [  # ground floor first
     {"errors", "version", "_limits", "metrics", "logs"},
-    {"settings", "model"},
+    {"settings", "project_settings"},
+    {"model"},
     {"interfaces"},
     {"ingest.decode", "ingest.limit", "analytics.steps", "keys"}
     | {"adapters.sqlfile", "adapters.migrate", "adapters.redis.names", "adapters.redis.client"},
@@ -30,6 +31,8 @@ FLOORS = [  # ground floor first
     {"app"},
     {"server"},
     {"up"},
+    {"cli.common"},
+    {"cli.run", "cli.projects", "cli.keys"},
     {"cli"},
     {"__main__"},
 ]

@@ -10,7 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIES = {
-    "collector/src/analytics_collector/_spec": ("errors.json", "schema/event.json"),
+    "collector/src/analytics_collector/_spec": (
+        "errors.json",
+        "schema/event.json",
+        "schema/project-settings.json",
+    ),
     "sdk-python/src/analytics_sdk/_spec": ("schema/event.json",),
 }
 

@@ -5,9 +5,11 @@ bytes → `RawBatch` (decoded, nothing checked) → `EventRow` (valid, as it wil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NamedTuple
+
+from analytics_collector.project_settings import ProjectSettings
 
 SCOPES = ("ingest", "read", "admin")
 
@@ -20,6 +22,10 @@ class ApiKey:
     project_id: int
     scopes: frozenset[str]
     expires_at: datetime | None
+    allowed_origins: tuple[str, ...] | None = None
+    """Web origins that browsers may send from with this key; None is any."""
+    settings: ProjectSettings = field(default_factory=ProjectSettings)
+    """Those of its project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class EventRow(NamedTuple):
     traits: str | None
     context: str
     extra: str | None
+    enrichment: str | None = None
+    """What the collector worked out, as JSON; never what the client said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,12 @@ class Rejection:
 class ValidBatch:
     """The events of a batch that can be stored, and the verdicts on the others.
 
-    `indexes[i]` is the position in the batch of `rows[i]`.
+    `indexes[i]` is the position in the batch of `rows[i]`, and `events[i]` what it was made of.
     """
 
     rows: list[EventRow]
     indexes: list[int]
+    events: list[dict[str, Any]]
     rejected: list[Rejection]
 
 

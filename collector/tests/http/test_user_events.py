@@ -53,6 +53,7 @@ def test_the_events_of_a_user_come_newest_first(api, pool, run):
         "traits": {"plan": "pro"},
         "context": {"ip": "::1"},
         "extra": None,
+        "enrichment": None,
     }
     assert body["events"][2]["properties"] == {"n": 100, "t": 'ä"', "big": 123456789012345678901}
 

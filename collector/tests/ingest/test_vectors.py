@@ -17,8 +17,9 @@ from analytics_collector.ingest.limit import RateLimiter
 from analytics_collector.ingest.pipeline import Pipeline
 from analytics_collector.ingest.validate import validate
 from analytics_collector.ingest.write import GroupWriter
-from analytics_collector.model import EventRow
+from analytics_collector.model import ApiKey, EventRow
 
+KEY = ApiKey(1, 1, frozenset({"ingest"}), None)
 SPEC = Path(__file__).parents[3] / "spec"
 EVENTS = json.loads((SPEC / "vectors" / "event.json").read_text(encoding="utf-8"))
 BATCHES = json.loads((SPEC / "vectors" / "batch.json").read_text(encoding="utf-8"))
@@ -83,7 +84,7 @@ async def answer(body: bytes, given: dict[str, Any]) -> tuple[int, str | None, l
     try:
         decode.check_content_type(given.get("contentType", "application/json"))
         gzipped = decode.is_gzip(given.get("contentEncoding"))
-        accepted = await Pipeline(RateLimiter(1), writer).accept(body, gzipped, 1, _no_limit)
+        accepted = await Pipeline(RateLimiter(1), writer).accept(body, gzipped, KEY, _no_limit)
     except Refusal as exc:
         return STATUS[exc.code], exc.code, verdicts(exc.details.get("rejected", []))
     finally:

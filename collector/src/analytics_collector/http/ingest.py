@@ -68,9 +68,7 @@ async def _accept(
     gzipped = is_gzip(_text(headers.get(b"content-encoding")))
     with services.in_flight.share() as share:
         content = await body.read(share)
-        accepted: Accepted = await services.pipeline.accept(
-            content, gzipped, key.project_id, share.grow_to
-        )
+        accepted: Accepted = await services.pipeline.accept(content, gzipped, key, share.grow_to)
     return accepted
 
 

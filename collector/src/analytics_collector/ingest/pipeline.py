@@ -38,7 +38,7 @@ class Pipeline:
         return self._limiter.take(key.key_id, time.monotonic())
 
     async def accept(
-        self, body: bytes, gzipped: bool, project_id: int, reserve: Callable[[int], None]
+        self, body: bytes, gzipped: bool, key: ApiKey, reserve: Callable[[int], None]
     ) -> Accepted:
         """Store the events of *body*; return when they are committed.
 
@@ -48,7 +48,7 @@ class Pipeline:
         """
         inflated = decode.inflate(body) if gzipped else body
         reserve(len(inflated))
-        batch = validate(decode.parse(inflated), project_id, datetime.now(UTC))
+        batch = validate(decode.parse(inflated), key.project_id, datetime.now(UTC))
         stored = (
             await self._writer.write(batch.rows, len(inflated)) if batch.rows else Stored([], [])
         )

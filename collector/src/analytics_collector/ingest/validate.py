@@ -58,7 +58,7 @@ def validate(batch: RawBatch, project_id: int, received_at: datetime) -> ValidBa
     *received_at* is the collector's clock, in UTC, when the body had arrived.
     """
     skew = _clock_skew(batch.sent_at, received_at)
-    result = ValidBatch([], [], [])
+    result = ValidBatch([], [], [], [])
     for index, event in enumerate(batch.events):
         try:
             checked = _repaired(event) if batch.exact else event
@@ -69,6 +69,7 @@ def validate(batch: RawBatch, project_id: int, received_at: datetime) -> ValidBa
         else:
             result.rows.append(row)
             result.indexes.append(index)
+            result.events.append(checked)
     return result
 
 

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
+import orjson
 
 from analytics_collector.adapters.postgres.pool import store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.errors import Refusal
 from analytics_collector.keys import DISPLAY_CHARS, digest, generate_key
 from analytics_collector.model import ApiKey
+from analytics_collector.project_settings import read_project_settings
 
 _SQL = load_blocks("analytics_collector.adapters.postgres", "queries/keys.sql")
 
@@ -33,7 +35,15 @@ class PostgresKeyStore:
             row = await self._pool.fetchrow(_SQL["find_key"], digest)
         if row is None:
             return None
-        return ApiKey(row["key_id"], row["project_id"], frozenset(row["scopes"]), row["expires_at"])
+        origins = row["allowed_origins"]
+        return ApiKey(
+            row["key_id"],
+            row["project_id"],
+            frozenset(row["scopes"]),
+            row["expires_at"],
+            None if origins is None else tuple(origins),
+            read_project_settings(orjson.loads(row["settings"])),
+        )
 
 
 class ProjectAdmin:

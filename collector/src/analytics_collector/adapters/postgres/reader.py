@@ -196,10 +196,15 @@ def _event(row: asyncpg.Record) -> dict[str, Any]:
         "clientTimestamp": wire_time(row["client_timestamp"]),
         "receivedAt": wire_time(row["received_at"]),
         "properties": orjson.Fragment(row["properties"]),
-        "traits": None if row["traits"] is None else orjson.Fragment(row["traits"]),
+        "traits": _fragment(row["traits"]),
         "context": orjson.Fragment(row["context"]),
-        "extra": None if row["extra"] is None else orjson.Fragment(row["extra"]),
+        "extra": _fragment(row["extra"]),
+        "enrichment": _fragment(row["enrichment"]),
     }
+
+
+def _fragment(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
 
 
 def _workflow(row: asyncpg.Record) -> Workflow:

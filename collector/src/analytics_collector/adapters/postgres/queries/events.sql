@@ -9,21 +9,22 @@ stored as (
     insert into events (
         commit_id, project_id, message_id, "timestamp", received_at, client_timestamp,
         timestamp_clamped, type, name, user_id, anonymous_id, session_id, group_id,
-        previous_id, properties, traits, context, extra
+        previous_id, properties, traits, context, extra, enrichment
     )
     select
         (select commit_id from new_commit),
         project_id, message_id, "timestamp", received_at, client_timestamp,
         coalesce(timestamp_clamped, false), type, name, user_id, anonymous_id, session_id, group_id,
-        previous_id, properties, traits, context, extra
+        previous_id, properties, traits, context, extra, enrichment
     from unnest(
         $1::bigint[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
         $6::boolean[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-        $13::text[], $14::jsonb[], $15::jsonb[], $16::jsonb[], $17::jsonb[]
+        $13::text[], $14::jsonb[], $15::jsonb[], $16::jsonb[], $17::jsonb[],
+        $18::jsonb[]
     ) as input (
         project_id, message_id, "timestamp", received_at, client_timestamp,
         timestamp_clamped, type, name, user_id, anonymous_id, session_id, group_id,
-        previous_id, properties, traits, context, extra
+        previous_id, properties, traits, context, extra, enrichment
     )
     on conflict (project_id, message_id) do nothing
     returning 1
@@ -104,7 +105,8 @@ select
             'sessionId', session_id, 'groupId', group_id, 'previousId', previous_id,
             'timestamp', "timestamp", 'receivedAt', received_at,
             'clientTimestamp', client_timestamp,
-            'properties', properties, 'traits', traits, 'context', context, 'extra', extra
+            'properties', properties, 'traits', traits, 'context', context, 'extra', extra,
+            'enrichment', enrichment
         ) order by seq)::text
         from events
         where events.commit_id = next_commits.commit_id

@@ -1,6 +1,7 @@
 -- name: find_key
-select key_id, project_id, scopes, expires_at
+select key_id, project_id, scopes, expires_at, allowed_origins, settings::text as settings
 from api_keys
+join projects using (project_id)
 where digest = $1 and revoked_at is null and (expires_at is null or expires_at > now())
 
 -- name: create_project

@@ -5,7 +5,7 @@ select
     previous_id,
     "timestamp", client_timestamp, received_at,
     properties::text as properties, traits::text as traits, context::text as context,
-    extra::text as extra
+    extra::text as extra, enrichment::text as enrichment
 from events
 where project_id = $1 and user_id = $2
 order by "timestamp" desc, seq desc
