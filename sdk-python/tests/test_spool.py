@@ -16,8 +16,9 @@ import pytest
 
 from analytics_sdk.folders import folder_name, folders, purge
 from analytics_sdk.outbox import Outbox
+from analytics_sdk.reading import EXPIRY_S
 from analytics_sdk.segment import Segment, record
-from analytics_sdk.spool import EXPIRY_S, MIN_SEGMENT_BYTES, Spool
+from analytics_sdk.spool import MIN_SEGMENT_BYTES, Spool
 from analytics_sdk.stats import Counters
 
 KEY = "ak_live_test0SECRET"
@@ -156,6 +157,45 @@ def test_delivered_events_leave_no_file_behind(make_outbox, tmp_path):
     assert segments(tmp_path) == []
 
 
+def test_events_that_were_spilled_leave_no_file_behind(make_outbox, tmp_path):
+    """Or one outage after the other would fill the disk for as long as the process lives."""
+    outbox = make_outbox()
+    for number in range(5):
+        outbox.put(b"%d" % number)
+    outbox.take(2, 2**20)
+    outbox.spill()  # what is in hand, and what waits
+    assert segments(tmp_path)
+    outbox.settle(delivered=2)
+    drain(outbox)
+
+    assert segments(tmp_path) == []
+
+
+def test_what_is_on_disk_at_the_end_is_not_lost(make_outbox, adds_up):
+    """Even if the worker asks for it once more, when it is the next process's."""
+    outbox = make_outbox(is_durable=True)
+    outbox.put(b"1")
+    assert outbox.close() == (1, 0)
+
+    assert not outbox.take(5, 2**20)
+    assert (outbox.stats().spooled, outbox.stats().dropped) == (1, {})
+    adds_up(outbox.stats())
+
+
+def test_what_was_dropped_at_the_end_is_not_spilled_later(make_outbox, tmp_path, adds_up):
+    """It has its outcome, though the disk may have room again."""
+    outbox = make_outbox(max_bytes=50)
+    outbox.put(b"x" * 99)
+    outbox.take(5, 2**20)
+    assert outbox.close() == (0, 1)
+    outbox._spool._max_bytes = 2**28
+    outbox.spill()
+
+    assert (outbox.stats().queued, outbox.stats().spooled) == (0, 0)
+    assert segments(tmp_path) == []
+    adds_up(outbox.stats())
+
+
 def test_only_the_owner_may_read_it(make_outbox, tmp_path):
     """The folder is 0700 and its files 0600, whatever the umask."""
     before = os.umask(0)
@@ -251,6 +291,28 @@ def test_the_limit_is_one_for_all_processes(make_outbox):
     second = make_outbox(is_durable=True, max_bytes=limit)
 
     assert second.put(b"x" * 5000) == "spool_full"
+
+
+def test_writers_that_take_turns_share_the_limit(make_outbox, tmp_path):
+    """Each looks now and then what the others have written, not only when a segment is full."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    writers = [make_outbox(is_durable=True, max_bytes=limit) for _ in range(12)]
+    answers = [0]
+    while int in map(type, answers):
+        answers = [writer.put(b"x" * 300) for writer in writers]
+
+    assert set(answers) == {"spool_full"}
+    assert 0.99 < sum(path.stat().st_size for path in segments(tmp_path)) / limit < 1.25
+
+
+def test_a_look_that_fails_costs_no_event(make_outbox, tmp_path):
+    """Here for the folder is gone; without descriptors it would fail, too."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    outbox = make_outbox(is_durable=True, max_bytes=limit)
+    outbox.put(b"1")
+    shutil.rmtree(tmp_path / "spool")
+
+    assert {type(outbox.put(b"x" * 5000)) for _ in range(10)} == {int}
 
 
 def test_events_expire_after_thirty_days(make_outbox, adds_up):
@@ -525,6 +587,27 @@ def test_one_process_goes_on_with_what_another_left(make_outbox):
     assert first.in_hand[0].events == [b"0", b"1"]
 
 
+def test_what_was_let_go_of_is_not_written_to(make_outbox, tmp_path):
+    """Its descriptor may be the host's by now."""
+    old = make_outbox(is_durable=True)
+    for number in range(30):
+        old.put(b"%02d" % number)
+    old.close()
+    outbox = make_outbox()
+    outbox.look_for_orphans()
+    assert outbox.adopt(10, 2**20)
+    fd = outbox._spool.orphans._adopted.fd
+    with (tmp_path / "hosts").open("wb", buffering=0) as hosts:
+        os.dup2(hosts.fileno(), fd)  # which can't be read
+        assert not outbox.adopt(10, 2**20)
+        os.dup2(hosts.fileno(), fd)
+        outbox.settle(delivered=10)
+        os.close(fd)
+
+    assert (tmp_path / "hosts").read_bytes() == b""
+    assert len(adopt_all(outbox)) == 30
+
+
 def test_durable_events_after_the_folder_was_deleted_can_be_found(make_outbox, tmp_path):
     """At the latest when what waited is delivered, or written through."""
     for way in (drain, Outbox.sync):
@@ -603,6 +686,7 @@ def test_expired_events_leave_no_file(make_outbox, tmp_path):
         if is_own:
             ages.reverse()
             assert take(outbox) == []
+            assert sum(path.stat().st_size for path in segments(tmp_path)) == 0
         outbox.close()
         assert adopt_all(make_outbox()) == []
         assert segments(tmp_path) == []
@@ -883,6 +967,8 @@ def test_a_working_directory_that_is_gone_is_no_error(run_program, tmp_path):
     """Nor is a home that does not exist."""
     program = run_program(
         """
+        # With it CPython 3.13.0 itself can import nothing in such a place.
+        sys.path.remove("")
         os.mkdir(sys.argv[1])
         os.chdir(sys.argv[1])
         os.rmdir(sys.argv[1])

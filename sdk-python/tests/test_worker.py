@@ -505,3 +505,32 @@ def test_a_client_that_nobody_holds_delivers_and_ends(make_client, collector, ev
 
     eventually(lambda: not thread.is_alive())
     assert collector.names == ["one"]
+
+
+def test_what_cannot_be_imported_now_is_imported_later(run_program, collector):
+    """While a package is being installed anew, say; until then events wait on disk."""
+    program = run_program(
+        """
+        sys.modules["tenacity"] = None
+        client = analytics.init(batch_size=1)
+        client.track("early")
+        deadline = time.monotonic() + 20
+        while not client.stats().spooled:
+            assert time.monotonic() < deadline, client.stats()
+        del sys.modules["tenacity"]
+        print(client.flush())
+        """
+    )
+
+    assert program.stdout.split() == ["True"], program.stderr
+    assert "can't be imported" in program.stderr
+    assert collector.names == ["early"]
+
+
+def test_an_event_after_the_end_is_told(make_client, sdk_log):
+    """A False alone is easily overlooked."""
+    client = make_client()
+    client.shutdown()
+
+    assert not client.track("late")
+    assert sdk_log.reasons() == ["closed"]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from signal import SIGKILL
-from types import TracebackType
 from typing import Any, Self
 
 from harness.database import Database
@@ -132,12 +131,7 @@ class Visitors:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

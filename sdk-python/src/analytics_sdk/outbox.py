@@ -20,7 +20,8 @@ from typing import Final
 
 from analytics_sdk._limits import MAX_QUEUE_BYTES
 from analytics_sdk.logs import QuietLogger
-from analytics_sdk.spool import Mark, Reading, Spool, SpoolFullError
+from analytics_sdk.reading import Mark, Reading
+from analytics_sdk.spool import Spool, SpoolFullError
 from analytics_sdk.stats import Counters, Stats
 
 # As many as are moved to disk in one go, while callers of `put()` wait.
@@ -76,6 +77,12 @@ class Outbox:
     def has_spool(self) -> bool:
         """Tell whether there is a place on disk, however it fares."""
         return self._spool is not None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Tell whether the caller, a signal handler, came in the middle of a call that holds it."""
+        # The lock may be taken again, but who has it is told by nothing public.
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
     # For callers
 
@@ -154,6 +161,9 @@ class Outbox:
 
     def _take(self, max_events: int, max_bytes: int) -> bool:
         with self._lock:
+            # What is left on disk then is the next process's, and not lost.
+            if self.is_closed:
+                return False
             # What was spilled before the disk was full is older than what is left in memory.
             lot = None if self._spilled else self._take_from_memory(max_events, max_bytes)
             if self._spilled:
@@ -197,8 +207,6 @@ class Outbox:
         self._counters.expired += reading.expired
         if reading.lost:
             self._counters.drop("spool_damaged", reading.lost)
-        if not reading.events and self._spool is not None:
-            self._spool.settle(reading.mark, 0)
         return Lot(reading.events, reading.mark, is_adopted) if reading.events else None
 
     def _hold(self, lot: Lot | None) -> bool:
@@ -211,7 +219,7 @@ class Outbox:
         lot = None
         while lot is None and self._spool is not None:
             try:
-                reading = self._spool.adopt(max_events, max_bytes)
+                reading = self._spool.orphans.adopt(max_events, max_bytes)
             except OSError as error:
                 self._failure = error
                 self._tell()
@@ -220,7 +228,7 @@ class Outbox:
                 return False
             with self._lock:
                 if self.is_closed:
-                    self._spool.release()
+                    self._spool.orphans.release()
                     return False
                 self._counters.adopted += len(reading.events) + reading.expired + reading.lost
                 self._out_adopted += len(reading.events)
@@ -232,7 +240,7 @@ class Outbox:
         """List what processes that ended may have left."""
         if self._spool is not None:
             try:
-                self._spool.look_for_orphans()
+                self._spool.orphans.look()
             except OSError as error:
                 self._failure = error
                 self._tell()
@@ -285,10 +293,14 @@ class Outbox:
             self._out -= len(settled)
             self._bytes -= sum(map(len, settled))
         if lot.mark is not None and self._spool is not None:
-            self._spool.settle(lot.mark, len(settled))
+            keeper = self._spool.orphans if lot.is_adopted else self._spool
+            keeper.settle(lot.mark, len(settled))
 
     def spill(self) -> None:
-        """Move to disk what is in memory; without a spool, or with a full disk, it stays there."""
+        """Move to disk what is in memory; without a spool, or with a full disk, it stays there.
+
+        Not while `is_interrupted`: half of it may just be on the way.
+        """
         self._spill()
         self._tell()
 
@@ -297,6 +309,8 @@ class Outbox:
             return
         try:
             with self._lock:
+                if self.is_closed:
+                    return
                 self._spill_in_hand(self._spool)
             # In pieces, for whoever calls `put()` meanwhile waits.
             while self._waiting and not self.is_closed:
@@ -312,7 +326,7 @@ class Outbox:
         if not self._waiting_on_disk and (lots or self._waiting):
             spool.begin()
         for lot in lots:
-            lot.mark = spool.spill(lot.events, in_hand=True)
+            lot.mark = spool.spill_in_hand(lot.events)
             self._out -= len(lot.events)
             self._bytes -= sum(map(len, lot.events))
             self._out_on_disk += len(lot.events)
@@ -327,7 +341,7 @@ class Outbox:
             events.append(event)
         if not events:
             return
-        spool.spill(events, in_hand=False)
+        spool.spill(events)
         for _ in events:
             self._bytes -= len(self._waiting.popleft())
         self._waiting_on_disk += len(events)
@@ -344,7 +358,7 @@ class Outbox:
 
     def close(self) -> tuple[int, int]:
         """
-        Take nothing any more; leave what has no outcome on disk.
+        Take nothing any more; leave what has no outcome on disk. Not while `is_interrupted`.
 
         Returns how many events are there now, and how many had to be dropped.
         """

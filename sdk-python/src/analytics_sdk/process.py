@@ -118,10 +118,16 @@ def seconds_at_exit() -> float:
 class Deliverer(Protocol):
     """Something that has events to deliver before the process ends."""
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal came while it does what must come to its end first."""
+
     def deliver_at_sigterm(self, *, is_end: bool) -> object:
         """Deliver what waits, in a bounded time; unless *is_end*, more may come."""
 
 
+# A call that a signal comes in the middle of is over by then.
+SIGTERM_AGAIN_S = 0.02
 # Weak, because a handler stays as long as the process.
 _deliverers: WeakSet[Deliverer] = WeakSet()
 
@@ -153,6 +159,12 @@ class _SigtermHandler:
         # A handler of the program's may well go on tracking, to end in order later. And the first
         # process of a container does not die of a signal that has no handler.
         is_end = not callable(self._previous) and os.getpid() != 1
+        if any(deliverer.is_interrupted for deliverer in list(_deliverers)):
+            # What it waits for can only go on when this handler is left.
+            again = threading.Timer(SIGTERM_AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         for deliverer in list(_deliverers):
             deliverer.deliver_at_sigterm(is_end=is_end)
         if callable(self._previous):

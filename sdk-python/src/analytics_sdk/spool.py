@@ -1,71 +1,44 @@
 """Keep events on disk: those that would be lost otherwise, or with `durable` every one.
 
-The folder of a project is shared by any number of processes. Each appends to segments of its own;
-what a process leaves behind when it ends is taken over by one that lives. Knows files, not HTTP.
+The folder of a project is shared by any number of processes, and so is its limit. Each appends to
+segments of its own; what is left when a process ends, `orphans` takes over. Knows files, not HTTP.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-from analytics_sdk._limits import SPOOL_EXPIRY_DAYS
-from analytics_sdk.folders import (
-    DAMAGED,
-    NAME,
-    SpoolUnusableError,
-    about,
-    folder_name,
-    make_folder,
-)
-from analytics_sdk.segment import Segment, record, settled_offset
+from analytics_sdk.orphans import Orphans
+from analytics_sdk.place import LOOK_AGAIN_S, Place
+from analytics_sdk.reading import Mark, Reading, bury, put_in_hand, read
+from analytics_sdk.segment import Segment, record
 
 MAX_SEGMENT_BYTES: Final = 33_554_432
 MIN_SEGMENT_BYTES: Final = 65_536
-EXPIRY_S: Final = SPOOL_EXPIRY_DAYS * 86_400
-# How often a spool that is full or out of order looks again, and how often it is written through.
-LOOK_AGAIN_S: Final = 1.0
 MAX_FAILED_READS: Final = 5
+# After each 64th of the limit that a process writes, it looks what all have written: n of them
+# together pass the limit by n/64 of it at most. A look takes 2 µs a file, and an outage may leave
+# thousands, so it is the bytes that bound the looks: 64 until it is full, however small the events.
+LOOKS: Final = 64
 
 
 class SpoolFullError(OSError):
     """The folder has reached its limit; what is there was promised to be kept."""
 
 
-@dataclass(slots=True)
-class Mark:
-    """Where a lot of events ends on disk, and how many of them have no outcome yet."""
-
-    segment: Segment
-    offset: int
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Events from the disk."""
-
-    events: list[bytes]
-    mark: Mark
-    expired: int = 0
-    lost: int = 0
-    """Events that bad bytes made unreadable."""
-
-
 class Spool:
-    """The segments of this process, and those it takes over.
+    """The segments of this process.
 
-    Not thread-safe by itself: `append()`, `read()` and `settle()` are called under the outbox's
-    lock, the adopting methods by the worker's thread only. `append()` may be re-entered by a signal
-    handler.
+    Not thread-safe by itself: `append()`, `spill()`, `read()` and `settle()` are called under the
+    outbox's lock. `append()` may be re-entered by a signal handler.
     """
 
     def __init__(
@@ -78,25 +51,22 @@ class Spool:
         is_synced: bool = False,
         clock: Callable[[], float] = time,
     ) -> None:
-        self._about = about(api_key, api_url)
-        self._name = folder_name(api_key)
-        self._directory = directory
+        self._place = Place(api_key=api_key, api_url=api_url, directory=directory)
         self._max_bytes = max_bytes
         self._segment_bytes = min(max(max_bytes // 8, MIN_SEGMENT_BYTES), MAX_SEGMENT_BYTES)
         self._is_synced = is_synced
         self._clock = clock
-        self._folder: Path | None = None
         self._prefix = f"{int(clock() * 1000):013d}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.orphans = Orphans(self._place, ours=self._prefix, clock=clock)
         self._number = 0
         self._own: list[Segment] = []
         self._active: Segment | None = None
         self._front: Segment | None = None
         self._reserved = 0
         self._used_bytes = 0
-        self._measured_at = self._failed_at = -inf
-        self._failure = ""
-        self._orphans: deque[Path] = deque()
-        self._adopted: Segment | None = None
+        self._measured_at = -inf
+        # What this process wrote since it looked what all have written; at first it has to look.
+        self._unmeasured_bytes = self._look_after_bytes = max_bytes // LOOKS
 
     # Writing
 
@@ -127,13 +97,21 @@ class Spool:
             active.waiting -= 1
             raise
 
-    def spill(self, events: Sequence[bytes], *, in_hand: bool) -> Mark:
+    def spill(self, events: Sequence[bytes]) -> None:
         """
         Write *events*, which are older than what `append()` wrote since `begin()`.
 
-        With *in_hand* they are somebody's already, else `read()` returns them some time. Raises
-        OSError, and then nothing of them is on disk.
+        `read()` returns them some time. Raises OSError, and then nothing of them is on disk.
         """
+        self._write_front(events).waiting += len(events)
+
+    def spill_in_hand(self, events: Sequence[bytes]) -> Mark:
+        """Do as `spill()` with events that somebody has in hand already."""
+        front = self._write_front(events)
+        front.read_at = front.end
+        return put_in_hand(front, len(events))
+
+    def _write_front(self, events: Sequence[bytes]) -> Segment:
         now_s = int(self._clock())
         records = b"".join(record(event, now_s) for event in events)
         self._make_room(len(records))
@@ -141,15 +119,12 @@ class Spool:
             self._front = self._create(self._reserved)
         front = self._front
         self._write(front, records)
-        if in_hand:
-            front.read_at = front.end
-        else:
-            front.waiting += len(events)
-        return self._mark(front, len(events))
+        return front
 
     def _write(self, segment: Segment, records: bytes) -> None:
         segment.append(records)
         self._used_bytes += len(records)
+        self._unmeasured_bytes += len(records)
         segment.is_synced = False
         if self._is_synced:
             try:
@@ -162,8 +137,9 @@ class Spool:
                 raise
 
     def _make_room(self, size_bytes: int) -> None:
-        is_measured = self._measured_at > -inf
-        if is_measured and self._used_bytes + size_bytes <= self._max_bytes:
+        if self._unmeasured_bytes >= self._look_after_bytes:
+            self._measure()
+        if self._used_bytes + size_bytes <= self._max_bytes:
             return
         if monotonic() - self._measured_at >= LOOK_AGAIN_S:
             self._measure()
@@ -172,9 +148,12 @@ class Spool:
 
     def _measure(self) -> None:
         """Add up what all processes have in the folder."""
-        self._measured_at = monotonic()
-        with os.scandir(self._open_folder()) as entries:
-            self._used_bytes = sum(_size(entry) for entry in entries)
+        # First, for a signal handler in the middle of it must not begin once more.
+        self._measured_at, self._unmeasured_bytes = monotonic(), 0
+        self._place.open()
+        # Out of descriptors, say. It is an estimate between two looks anyway.
+        with suppress(OSError):
+            self._used_bytes = self._place.used_bytes()
 
     def _next_active(self) -> Segment:
         try:
@@ -188,42 +167,26 @@ class Spool:
         before, self._active = self._active, active
         if before is not None and before.is_done:
             self._remove(before)
-        # It is an estimate between two looks anyway.
-        with suppress(OSError):
-            self._measure()
         return active
 
     def _create(self, number: int) -> Segment:
-        folder = self._open_folder()
+        name = f"{self._prefix}-{number:010d}.seg"
+        folder = self._place.open()
         try:
-            segment = Segment.create(folder / f"{self._prefix}-{number:010d}.seg")
+            segment = Segment.create(folder / name)
         except FileNotFoundError:
             # Somebody deleted the folder.
-            self._folder = None
-            folder = self._open_folder()
-            segment = Segment.create(folder / f"{self._prefix}-{number:010d}.seg")
+            self._place.forget()
+            segment = Segment.create(self._place.open() / name)
         if self._is_synced:
             try:
-                _sync_directory(folder)
+                self._place.sync()
             except OSError:
                 with suppress(OSError):
                     segment.remove()
                 raise
         self._own.append(segment)
         return segment
-
-    def _open_folder(self) -> Path:
-        """Return the project's folder, made and found safe; raises OSError."""
-        if self._folder is None:
-            if monotonic() - self._failed_at < LOOK_AGAIN_S:
-                raise SpoolUnusableError(errno.EACCES, self._failure)
-            try:
-                folder = make_folder(self._directory, self._name, self._about)
-            except OSError as error:
-                self._failed_at, self._failure = monotonic(), str(error)
-                raise
-            self._folder = folder
-        return self._folder
 
     def sync(self) -> None:
         """Write through what is not on the disk itself yet, for a power cut. Raises OSError."""
@@ -240,8 +203,8 @@ class Spool:
                 failures.append(error)
         if failures:
             raise failures[0]
-        if unsynced and self._folder is not None:
-            _sync_directory(self._folder)
+        if unsynced:
+            self._place.sync()
 
     # Reading
 
@@ -252,7 +215,7 @@ class Spool:
         if segment is None:
             return None
         try:
-            reading = self._read(segment, max_events, max_bytes)
+            reading = read(segment, max_events, max_bytes, self._clock())
         except OSError:
             segment.failed_reads += 1
             if segment.failed_reads < MAX_FAILED_READS:
@@ -260,43 +223,30 @@ class Spool:
             # A bad place on the disk: what lies behind it in other files must not wait for ever.
             segment.is_damaged = segment.is_spent = True
             segment.read_at = segment.end
-            reading = Reading([], self._mark(segment, 0))
+            reading = Reading([], put_in_hand(segment, 0))
         segment.waiting -= len(reading.events) + reading.expired
-        if segment.read_at < segment.end:
-            # How many events the bad bytes were shows at the end.
-            return replace(reading, lost=0)
-        lost, segment.waiting = segment.waiting, 0
+        lost = 0
+        if segment.read_at >= segment.end:
+            # Only now it shows how many events the bad bytes were.
+            lost, segment.waiting = segment.waiting, 0
+        if not reading.events and segment.is_done:
+            self._clear(segment)
         return replace(reading, lost=lost)
-
-    def _read(self, segment: Segment, max_events: int, max_bytes: int) -> Reading:
-        chunk = segment.read(max_events, max_bytes)
-        oldest = self._clock() - EXPIRY_S
-        fresh = [
-            event
-            for event, taken_at in zip(chunk.events, chunk.taken_at, strict=True)
-            if taken_at >= oldest
-        ]
-        expired = len(chunk.events) - len(fresh)
-        return Reading(fresh, self._mark(segment, len(fresh)), expired, chunk.damaged)
-
-    def _mark(self, segment: Segment, events: int) -> Mark:
-        segment.in_hand += events
-        return Mark(segment, segment.read_at, events)
 
     def settle(self, mark: Mark, events: int) -> None:
         """Note that *events* of those behind *mark* have their outcome."""
-        mark.left -= events
-        mark.segment.in_hand -= events
-        if mark.left > 0:
+        if not mark.settle(events):
             return
-        segment = mark.segment
-        # If it can't be noted, the next process sends them again, and the ids keep them single.
+        if mark.segment.is_done:
+            self._clear(mark.segment)
+        else:
+            mark.keep(int(self._clock()))
+
+    def _clear(self, segment: Segment) -> None:
+        """Free the room of a segment whose events all have their outcome."""
+        # If that fails, the next process sends them again, and the ids keep them single.
         with suppress(OSError):
-            if segment is self._adopted or not segment.is_done:
-                # A note for nothing would be one more thing to read past, and so for ever.
-                if events and not segment.is_spent:
-                    segment.settle(mark.offset, int(self._clock()))
-            elif segment is self._active and not segment.is_spent and segment.is_linked:
+            if segment is self._active and not segment.is_spent and segment.is_linked:
                 # Taken away meanwhile, for a `__del__` that tracks must not write to it.
                 self._active = None
                 self._used_bytes -= segment.end
@@ -313,67 +263,7 @@ class Spool:
             self._front = None
         self._own.remove(segment)
         self._used_bytes -= segment.end
-        self._bury(segment)
-
-    # Taking over
-
-    def look_for_orphans(self) -> None:
-        """List the segments in the folder that are not ours; some belong to the living.
-
-        Raises OSError if the folder is not safe to read.
-        """
-        self._orphans.clear()
-        if self._folder is None and not (self._directory / self._name).exists():
-            return
-        folder = self._open_folder()
-        ours = {segment.path.name for segment in self._own}
-        self._orphans.extend(
-            path
-            for path in sorted(folder.iterdir())
-            if NAME.fullmatch(path.name) and path.name not in ours
-        )
-
-    def adopt(self, max_events: int, max_bytes: int) -> Reading | None:
-        """Return events that a process which ended has left, None if there are none."""
-        while self._adopted is not None or self._orphans:
-            if self._adopted is None:
-                self._adopt_next(self._orphans.popleft())
-                continue
-            if self._adopted.read_at < self._adopted.end:
-                try:
-                    return self._read(self._adopted, max_events, max_bytes)
-                except OSError:
-                    # A bad place on the disk must not keep what lies elsewhere.
-                    self._let_go_of_adopted()
-                    raise
-            if self._adopted.in_hand:
-                return None
-            self._bury(self._adopted)
-            self._adopted = None
-        return None
-
-    def _adopt_next(self, path: Path) -> None:
-        self._adopted = Segment.adopt(path)
-        if self._adopted is not None:
-            try:
-                self._adopted.read_at = settled_offset(self._adopted)
-            except OSError:
-                self._let_go_of_adopted()
-                raise
-        elif path.exists():
-            # Somebody has it: its owner, or who took over, and goes on with what comes after it.
-            # Else the events of one process would be sent by two, in any order.
-            while self._orphans and _process_of(self._orphans[0]) == _process_of(path):
-                self._orphans.popleft()
-
-    def _bury(self, segment: Segment) -> None:
-        """Remove a segment that is done with; keep one with bad bytes for whoever wants to look."""
-        with suppress(OSError):
-            if segment.is_damaged:
-                segment.path.rename(segment.path.with_suffix(DAMAGED))
-                segment.close()
-            else:
-                segment.remove()
+        bury(segment)
 
     # Ending
 
@@ -382,45 +272,15 @@ class Spool:
         for segment in self._own:
             with suppress(OSError):
                 if segment.is_done:
-                    self._bury(segment)
+                    bury(segment)
                 else:
                     segment.close()
         self._own, self._active, self._front = [], None, None
-        self.release()
-
-    def release(self) -> None:
-        """Let go of what was taken over."""
-        self._let_go_of_adopted()
-        self._orphans.clear()
-
-    def _let_go_of_adopted(self) -> None:
-        adopted, self._adopted = self._adopted, None
-        if adopted is not None:
-            with suppress(OSError):
-                adopted.close()
+        self.orphans.release()
 
     def abandon(self) -> None:
         """Close the files in a forked child; the parent keeps them and its locks."""
         for segment in self._own:
             with suppress(OSError):
                 segment.close()
-        self.release()
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    # Another process may delete it while we look.
-    with suppress(OSError):
-        return entry.stat(follow_symlinks=False).st_size
-    return 0
-
-
-def _process_of(path: Path) -> str:
-    return path.name.rpartition("-")[0]
-
-
-def _sync_directory(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        self.orphans.release()

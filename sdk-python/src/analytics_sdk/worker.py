@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from analytics_sdk.config import Config
+from analytics_sdk.errors import call_user_code
 from analytics_sdk.event import random_tails
 from analytics_sdk.folders import home
-from analytics_sdk.logs import QuietLogger
+from analytics_sdk.logs import QuietLogger, facts_of
 from analytics_sdk.orders import Orders
 from analytics_sdk.outbox import Outbox
 from analytics_sdk.process import (
@@ -35,8 +36,11 @@ from analytics_sdk.stats import Counters
 if TYPE_CHECKING:
     import httpx
 
+    from analytics_sdk.delivery import Delivery
     from analytics_sdk.transport import Transport
 
+# How often an import that failed is tried again, if nobody asks for it.
+IMPORT_AGAIN_S = 5.0
 # So that a batch which is answered at the last moment is still counted.
 GRACE_S = 0.1
 
@@ -112,6 +116,7 @@ class Worker:
     def put(self, event: bytes) -> str | None:
         """Take *event* and return None, or the word for why not; does no I/O but to the spool."""
         if self.orders.close_by is not None:
+            self._log.warning("closed", TURNED_AWAY["closed"])
             return "closed"
         if self._thread is None and not self._start():
             return "no_thread"
@@ -131,6 +136,8 @@ class Worker:
             if threading.current_thread() is self._thread:
                 return False
             self.orders.flush(target)
+            if self.is_interrupted:
+                return False
             # A hook that raised SystemExit has ended the thread.
             if self._thread is not None or self._start():
                 self.outbox.wait(target, timeout_s)
@@ -152,6 +159,9 @@ class Worker:
     def shutdown(self, timeout_s: float) -> bool:
         """Take no more events, deliver for *timeout_s*; what is left goes to disk."""
         close_by = self.orders.close(monotonic() + timeout_s)
+        if self.is_interrupted:
+            # The exit of the process does the rest.
+            return False
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             left_s = max(close_by - monotonic(), 0) + GRACE_S
@@ -166,6 +176,11 @@ class Worker:
         self._is_complete = self._is_complete and not (spooled or dropped)
         forget_at_exit(self._exit)
         return self._is_complete
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal handler asks, in the middle of a call that keeps the thread waiting."""
+        return self.outbox.is_interrupted
 
     def retire(self) -> None:
         """End the thread when all is delivered, for nobody is left who could track."""
@@ -213,15 +228,36 @@ class Worker:
                 http_transport=self._http_transport,
             )
 
+    def _load_delivery(self) -> type[Delivery] | None:
+        """Import what delivers, as soon as that can be done; None if ordered to end before."""
+        while True:
+            delivery, error = call_user_code(_import_delivery)
+            if error is None:
+                return delivery
+            message = "What delivers events can't be imported; they wait"
+            self._log.warning("worker_error", message, **facts_of(error))
+            self.outbox.spill()
+            if self.orders.close_by is not None:
+                return None
+            self.orders.sleep(IMPORT_AGAIN_S)
+
     def _run(self) -> None:
         try:
-            with unforkable:
-                # Here and nowhere else, for what it imports takes so long.
-                from analytics_sdk.delivery import Delivery  # noqa: PLC0415
-
-            Delivery(self._config, self.outbox, self.counters, self.orders, self._connect).run()
+            delivery = self._load_delivery()
+            if delivery is not None:
+                arguments = (self._config, self.outbox, self.counters, self.orders, self._connect)
+                delivery(*arguments).run()
         finally:
             self._thread = None
             if self.orders.close_by == inf:
                 self.outbox.close()
                 forget_at_exit(self._exit)
+
+
+def _import_delivery() -> type[Delivery]:
+    """Return the class; to import it may fail, for a package may be just being installed anew."""
+    with unforkable:
+        # Here and nowhere else, for what it imports takes so long.
+        from analytics_sdk.delivery import Delivery  # noqa: PLC0415
+
+        return Delivery

@@ -115,6 +115,43 @@ def test_the_signal_may_come_in_the_middle_of_anything(run, collector):
     assert "Traceback" not in program.stderr
 
 
+IN_THE_MIDDLE = """
+client = analytics.Client(durable=True, shutdown_timeout_s=60, handle_sigterm=HANDLED)
+client.track("before")
+write = os.write
+def write_and_interrupt(fd, content):
+    os.write = write
+    written = write(fd, content)
+    signal.raise_signal(signal.SIGTERM)
+    return written
+os.write = write_and_interrupt
+answer = client.track("middle")
+"""
+
+
+def test_it_does_not_wait_for_the_call_that_it_interrupts(run, collector):
+    """The thread that delivers needs what that call holds, so the call ends first."""
+    program = run(
+        IN_THE_MIDDLE.replace("HANDLED", "True") + "threading.Event().wait()", timeout_s=20
+    )
+
+    assert program.returncode == -signal.SIGTERM, program.stderr
+    assert collector.names == ["before", "middle"]
+
+
+def test_a_handler_of_the_programs_that_shuts_down_does_not_wait_either(run, collector):
+    """It hears that not all is delivered; the exit does the rest."""
+    program = run(
+        "signal.signal(signal.SIGTERM, lambda *_: print(client.flush(60), client.shutdown(60)))"
+        + IN_THE_MIDDLE.replace("HANDLED", "False")
+        + "print(answer)",
+        timeout_s=20,
+    )
+
+    assert program.stdout.split() == ["False", "False", "True"], program.stderr
+    assert collector.names == ["before", "middle"]
+
+
 def test_a_child_that_is_terminated_delivers_too(run, collector):
     """`Process.terminate()` sends SIGTERM, and a forked child has our handler."""
     program = run(

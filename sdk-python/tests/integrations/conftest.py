@@ -141,6 +141,27 @@ def run_example(collector, eventually, tmp_path):
 
 
 @pytest.fixture
+def buyers(collector, eventually):
+    """Log in and buy at an example of the shop, see its events, and return whose they are."""
+
+    def visit(url):
+        cookies = {"analytics_session_id": "s-1"}
+        with httpx.Client(base_url=url, cookies=cookies) as http:
+            http.post("/login/ada")
+            assert http.post("/orders/teapot").json() == {"sold": "teapot", "to": "ada"}
+            assert http.post("/orders/car").status_code == 404
+        eventually(lambda: len(collector.stored) == 5)
+        assert collector.names == [
+            *(None, "POST /login/{name}", "order_placed"),
+            *("POST /orders/{product}", "POST /orders/{product}"),
+        ]
+        assert {event["sessionId"] for event in collector.stored} == {"s-1"}
+        return {event["userId"] for event in collector.stored}
+
+    return visit
+
+
+@pytest.fixture
 def outlives():
     """Tell whether something that only *use* gets is still there when it has ended."""
 

@@ -15,14 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import analytics_sdk
-from analytics_sdk.integrations._http import (
-    HEADERS,
-    Exchange,
-    GivenOptions,
-    checked_options,
-    quoted,
-    scope_of,
-)
+from analytics_sdk.integrations._exchange import Exchange
+from analytics_sdk.integrations._options import GivenOptions, checked_options
+from analytics_sdk.integrations._request import HEADERS, quoted, scope_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -39,17 +39,9 @@ import analytics_sdk
 from analytics_sdk.config import xray_trace_header
 from analytics_sdk.context import Scope, current
 from analytics_sdk.errors import ConfigError
-from analytics_sdk.integrations._http import (
-    METHODS,
-    UNQUOTED,
-    Options,
-    UserIdHook,
-    address_of,
-    checked_options,
-    name_of,
-    scope_of,
-    trace_id_of,
-)
+from analytics_sdk.integrations._exchange import name_of
+from analytics_sdk.integrations._options import Options, UserIdHook, checked_options
+from analytics_sdk.integrations._request import METHODS, UNQUOTED, address_of, scope_of, trace_id_of
 from analytics_sdk.operation import Category, Operation
 
 if TYPE_CHECKING:

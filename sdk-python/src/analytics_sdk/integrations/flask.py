@@ -26,14 +26,14 @@ from flask import (
 import analytics_sdk
 from analytics_sdk.context import Identifier
 from analytics_sdk.errors import ConfigError
-from analytics_sdk.integrations._http import (
-    Exchange,
+from analytics_sdk.integrations._exchange import Exchange
+from analytics_sdk.integrations._options import (
     GivenOptions,
     Options,
     checked_options,
     split_settings,
-    template_of,
 )
+from analytics_sdk.integrations._request import template_of
 from analytics_sdk.integrations.wsgi import EXCHANGE_KEY, AnalyticsMiddleware, Environ
 
 if TYPE_CHECKING:

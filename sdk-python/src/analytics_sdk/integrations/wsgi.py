@@ -12,15 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
-from analytics_sdk.integrations._http import (
-    Body,
-    Exchange,
-    GivenOptions,
-    checked_options,
-    headers_of,
-    quoted,
-    scope_of,
-)
+from analytics_sdk.integrations._exchange import Body, Exchange
+from analytics_sdk.integrations._options import GivenOptions, checked_options
+from analytics_sdk.integrations._request import headers_of, quoted, scope_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -29,18 +29,9 @@ import analytics_sdk
 from analytics_sdk.config import load
 from analytics_sdk.context import Identifier
 from analytics_sdk.errors import ConfigError
-from analytics_sdk.integrations._http import (
-    END,
-    Body,
-    Exchange,
-    Options,
-    checked_options,
-    headers_of,
-    quoted,
-    scope_of,
-    split_settings,
-    template_of,
-)
+from analytics_sdk.integrations._exchange import END, Body, Exchange
+from analytics_sdk.integrations._options import Options, checked_options, split_settings
+from analytics_sdk.integrations._request import headers_of, quoted, scope_of, template_of
 
 # Settings can't import the functions of the project, so these may be dotted paths.
 IMPORTABLE: Final = ("client", "user_id", "route", "ignore", "before_send", "on_error")

@@ -16,7 +16,7 @@ import analytics_sdk
 from analytics_sdk.client import Client
 from analytics_sdk.config import load
 from analytics_sdk.errors import ConfigError
-from analytics_sdk.integrations._http import GivenOptions, checked_options
+from analytics_sdk.integrations._options import GivenOptions, checked_options
 from analytics_sdk.integrations.django import configured, settings_given
 
 MIDDLEWARE: Final = "analytics_sdk.integrations.django.AnalyticsMiddleware"
