@@ -147,6 +147,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         collector = self.server.collector
         raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(raw) < int(self.headers["Content-Length"]):
+            # The program ended in the middle of sending.
+            self.close_connection = True
+            return
         request = Request(self.path, dict(self.headers), raw, time.monotonic(), id(self))
         body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
         document = strict_json(body)
@@ -329,7 +333,7 @@ def swallowed_errors():
 def run_program(collector):
     """Run a program that tracks, in a process of its own, and return what became of it."""
 
-    def run(source, *arguments, timeout_s=30, **environment):
+    def run(source, *arguments, timeout_s=90, **environment):
         program = "import os, sys, signal, threading, time\nimport analytics_sdk as analytics\n"
         program += textwrap.dedent(source)
         settings = {"ANALYTICS_API_URL": collector.url, "ANALYTICS_API_KEY": API_KEY}

@@ -943,7 +943,7 @@ def test_a_process_without_descriptors_goes_on(run_program):
         import resource
         client = analytics.init(durable=True, flush_interval_s=3600)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        client._worker._start()  # which needs some itself
+        client.recover(20)  # till the thread has imported what it needs, opened that, and sleeps
         taken = []
         while True:
             try:

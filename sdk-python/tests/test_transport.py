@@ -75,7 +75,8 @@ def test_one_deadline_holds_for_the_whole_request(transport, collector, reply, f
     answer = transport.post(BODY, 0.3)
 
     assert answer.status is None
-    assert time.monotonic() - started_at < 3
+    # The rest is for a busy machine: without the deadline it would be a minute.
+    assert time.monotonic() - started_at < 20
 
 
 def test_one_deadline_holds_for_a_server_that_does_not_read():

@@ -631,19 +631,27 @@ HUGE = {
 }
 
 
+def cpu_s(act):
+    """Return the least processor time of three: one may have a collection of garbage in it."""
+    times = []
+    for _ in range(3):
+        started = time.thread_time()
+        act()
+        times.append(time.thread_time() - started)
+    return min(times)
+
+
 @pytest.mark.parametrize("case", HUGE)
 @pytest.mark.parametrize("beside", [[], [b""]], ids=["fast", "slow"])
 def test_what_is_huge_does_not_keep_the_caller(case, beside):
     """It is refused in less time than it takes to write a few million numbers."""
     huge, million = HUGE[case](), list(range(1_000_000))
-    started = time.process_time()
-    orjson.dumps([million, million, million])
-    yardstick_s = time.process_time() - started
-    started = time.process_time()
-    with pytest.raises(MisuseError, match="event_too_large"):
-        encode({"properties": {"beside": beside, "huge": huge}})
 
-    assert time.process_time() - started < yardstick_s
+    def refused():
+        with pytest.raises(MisuseError, match="event_too_large"):
+            encode({"properties": {"beside": beside, "huge": huge}})
+
+    assert cpu_s(refused) < cpu_s(lambda: orjson.dumps([million, million, million]))
 
 
 def test_a_program_may_forbid_long_integers():

@@ -473,7 +473,8 @@ def test_a_shutdown_ends_in_time_and_leaves_the_rest_on_disk(
     started_at = time.monotonic()
 
     assert not client.shutdown(0.3)
-    assert time.monotonic() - started_at < 3
+    # The rest is for a busy machine: a request alone has 10 s.
+    assert time.monotonic() - started_at < 8
     stats = client.stats()
     assert (stats.spooled, stats.dropped) == ((30, {}) if spool else (0, {"shutdown": 30}))
     assert not client.flush()
@@ -494,6 +495,56 @@ def test_a_flush_that_waits_hears_of_the_shutdown(make_client, collector, reply,
     assert answers == [False]
 
 
+@pytest.mark.parametrize(
+    "half", [("tenacity", "wait"), ("httpx", "_client"), ("analytics_sdk", "batch")]
+)
+def test_an_import_that_fails_is_made_up_for(run_program, collector, half):
+    """A process that was out of descriptors, for a moment, delivers; and has no traceback."""
+    program = run_program(
+        """
+        from importlib.machinery import SourceFileLoader
+
+        failed = []
+
+        def get_data(self, path, read=SourceFileLoader.get_data):
+            # Twice, for Python tries the source when it can't read what it compiled.
+            if len(failed) < 2 and all(part in path for part in sys.argv[1:]):
+                failed.append(path)
+                raise OSError(24, "Too many open files", path)
+            return read(self, path)
+
+        SourceFileLoader.get_data = get_data
+        client = analytics.Client(flush_interval_s=0.01)
+        for number in range(100):
+            client.track(f"{number}")
+        any(client.flush(1) for _ in range(30))
+        print(len(failed), client.stats().delivered)
+        """,
+        *half,
+    )
+
+    assert program.stdout.split() == ["2", "100"], program.stderr
+    assert collector.names == [f"{number}" for number in range(100)]
+    assert "Traceback" not in program.stderr
+
+
+def test_an_import_that_always_fails_keeps_no_end(run_program):
+    """The events go to disk, with a line or two and no thread for each."""
+    program = run_program("""
+        sys.modules["tenacity"] = None
+        client = analytics.Client(flush_interval_s=0.01, batch_size=1)
+        threads = set()
+        for number in range(300):
+            client.track(f"{number}")
+            threads.add(client._worker._thread)
+        print(len(threads), client.flush(0.1), client.shutdown(), client.stats().spooled)
+    """)
+
+    assert program.stdout.split() == ["1", "False", "False", "300"], program.stderr
+    assert "Traceback" not in program.stderr
+    assert len(program.stderr.splitlines()) < 5
+
+
 def test_a_client_that_nobody_holds_delivers_and_ends(make_client, collector, eventually):
     """No thread is left behind for every client that was ever made."""
     import analytics_sdk
@@ -505,26 +556,6 @@ def test_a_client_that_nobody_holds_delivers_and_ends(make_client, collector, ev
 
     eventually(lambda: not thread.is_alive())
     assert collector.names == ["one"]
-
-
-def test_what_cannot_be_imported_now_is_imported_later(run_program, collector):
-    """While a package is being installed anew, say; until then events wait on disk."""
-    program = run_program(
-        """
-        sys.modules["tenacity"] = None
-        client = analytics.init(batch_size=1)
-        client.track("early")
-        deadline = time.monotonic() + 20
-        while not client.stats().spooled:
-            assert time.monotonic() < deadline, client.stats()
-        del sys.modules["tenacity"]
-        print(client.flush())
-        """
-    )
-
-    assert program.stdout.split() == ["True"], program.stderr
-    assert "can't be imported" in program.stderr
-    assert collector.names == ["early"]
 
 
 def test_an_event_after_the_end_is_told(make_client, sdk_log):

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from time import monotonic
@@ -70,6 +71,26 @@ class Unforkable:
 
 
 unforkable = Unforkable()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Make a fork wait for an import on first use, and leave no halves behind if it fails.
+
+    What a package has imported of itself stays when the rest can't be read, for want of descriptors
+    say. Without the package it would keep any later attempt from working.
+    """
+    with unforkable:
+        known, is_whole = set(sys.modules), False
+        try:
+            yield
+            is_whole = True
+        finally:
+            for name in () if is_whole else set(sys.modules) - known:
+                parts = name.split(".")
+                packages = (".".join(parts[:end]) for end in range(1, len(parts)))
+                if any(package not in sys.modules for package in packages):
+                    sys.modules.pop(name, None)
 
 
 @cache

@@ -6,6 +6,7 @@ afresh with new ones, and leaves the events that waited to its parent.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from math import inf
 from os import getpid
@@ -13,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from analytics_sdk._limits import MAX_RETRY_DELAY_S
 from analytics_sdk.config import Config
 from analytics_sdk.errors import call_user_code
 from analytics_sdk.event import random_tails
@@ -23,9 +25,9 @@ from analytics_sdk.outbox import Outbox
 from analytics_sdk.process import (
     call_at_exit,
     forget_at_exit,
+    importing,
     restart_after_fork,
     seconds_at_exit,
-    unforkable,
     uwsgi_advice,
     watch_sigterm,
 )
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from analytics_sdk.delivery import Delivery
     from analytics_sdk.transport import Transport
 
-# How often an import that failed is tried again, if nobody asks for it.
-IMPORT_AGAIN_S = 5.0
 # So that a batch which is answered at the last moment is still counted.
 GRACE_S = 0.1
 
@@ -219,7 +219,7 @@ class Worker:
         return True
 
     def _connect(self) -> Transport:
-        with unforkable:
+        with importing():
             from analytics_sdk.transport import Transport  # noqa: PLC0415
 
             return Transport(
@@ -228,36 +228,35 @@ class Worker:
                 http_transport=self._http_transport,
             )
 
-    def _load_delivery(self) -> type[Delivery] | None:
-        """Import what delivers, as soon as that can be done; None if ordered to end before."""
-        while True:
-            delivery, error = call_user_code(_import_delivery)
+    def _delivery(self) -> Delivery | None:
+        """Return what delivers as soon as it can be imported; None if the end comes before."""
+        for failures in itertools.count():
+            # What others wrote is imported with it, and that may raise anything.
+            delivery, error = call_user_code(self._import_delivery)
             if error is None:
                 return delivery
-            message = "What delivers events can't be imported; they wait"
+            message = "What delivers can't be imported; the events wait"
             self._log.warning("worker_error", message, **facts_of(error))
             self.outbox.spill()
-            if self.orders.close_by is not None:
-                return None
-            self.orders.sleep(IMPORT_AGAIN_S)
+            # The bell of a flush, of an end or of a full batch cuts it short.
+            self.orders.sleep(min(2.0 ** min(failures, 10), MAX_RETRY_DELAY_S))
+            if self.orders.close_by is not None and self.orders.close_by <= monotonic():
+                break
+        return None
+
+    def _import_delivery(self) -> Delivery:
+        with importing():
+            # Here and nowhere else, for what it imports takes so long.
+            from analytics_sdk.delivery import Delivery  # noqa: PLC0415
+
+        return Delivery(self._config, self.outbox, self.counters, self.orders, self._connect)
 
     def _run(self) -> None:
         try:
-            delivery = self._load_delivery()
-            if delivery is not None:
-                arguments = (self._config, self.outbox, self.counters, self.orders, self._connect)
-                delivery(*arguments).run()
+            if (delivery := self._delivery()) is not None:
+                delivery.run()
         finally:
             self._thread = None
             if self.orders.close_by == inf:
                 self.outbox.close()
                 forget_at_exit(self._exit)
-
-
-def _import_delivery() -> type[Delivery]:
-    """Return the class; to import it may fail, for a package may be just being installed anew."""
-    with unforkable:
-        # Here and nowhere else, for what it imports takes so long.
-        from analytics_sdk.delivery import Delivery  # noqa: PLC0415
-
-        return Delivery

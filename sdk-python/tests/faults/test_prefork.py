@@ -246,7 +246,7 @@ def test_forks_while_many_threads_track(run_program, collector):
 def test_forks_wait_only_once_for_work_that_never_ends():
     """Such as an import whose thread was lost in a fork of uWSGI."""
     unforkable = Unforkable()
-    unforkable.longest_wait_s = 0.2
+    unforkable.longest_wait_s = 2.0
     unforkable.__enter__()
     began_at = time.monotonic()
     unforkable.before_fork()
@@ -255,5 +255,5 @@ def test_forks_wait_only_once_for_work_that_never_ends():
     unforkable.before_fork()
     unforkable.after_fork_in_parent()
 
-    assert waited_s >= 0.2
-    assert time.monotonic() - began_at - waited_s < 0.2
+    assert waited_s >= 2.0
+    assert time.monotonic() - began_at - waited_s < 2.0

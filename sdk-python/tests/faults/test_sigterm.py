@@ -89,8 +89,8 @@ def test_the_end_is_not_kept_for_long(run_program, collector, reply):
     ended_at = time.monotonic()
 
     assert program.returncode == -signal.SIGTERM, program.stderr
-    # 0.3 s and 0.5 s more are promised; the rest is for a busy machine to end a process.
-    assert ended_at - float(program.stdout) < 4
+    # 0.3 s and 0.5 s more are promised; the rest is for a busy machine: a request alone has 10 s.
+    assert ended_at - float(program.stdout) < 8
 
 
 def test_the_signal_may_come_in_the_middle_of_anything(run, collector):
@@ -108,7 +108,7 @@ def test_the_signal_may_come_in_the_middle_of_anything(run, collector):
             client.track("one")
             client.flush(0.01)
         """,
-        timeout_s=20,
+        timeout_s=60,
     )
 
     assert program.returncode == -signal.SIGTERM, program.stderr

@@ -285,13 +285,13 @@ def test_a_collector_that_hangs_costs_the_set_time_and_no_event(deploy, collecto
 def test_a_collector_that_hangs_never_costs_the_function_its_time(deploy, collector, reply):
     """The answer is there before Lambda would kill the function, whatever the time that is set."""
     collector.always(reply.hang)
-    options = "(flush_timeout_s=60, margin_s=0.8)"
+    options = "(flush_timeout_s=60, margin_s=2.8)"
     sandbox = deploy(HANDLER.replace("handler\n", f"handler{options}\n", 1))
     for _ in range(2):
-        answer, took_s = sandbox.invoke(timeout_s=2)
+        answer, took_s = sandbox.invoke(timeout_s=4)
 
         assert answer == {"statusCode": 200}
-        assert 1 < took_s < 2
+        assert 1 < took_s < 4
 
 
 def test_a_process_that_is_killed_leaves_its_events_on_disk(deploy, collector, reply, eventually):
@@ -578,14 +578,14 @@ def test_without_time_left_nothing_is_waited_for(make_client, collector, reply):
     collector.always(reply.hang)
     client = make_client()
 
-    @analytics_handler(client=client, margin_s=0.25)
+    @analytics_handler(client=client, flush_timeout_s=60, margin_s=10.5)
     def handler(event, context):
         return "answer"
 
-    for remaining_s in (0.2, 0.0):
+    for remaining_s in (10.0, 0.0):
         began_at = time.monotonic()
         assert handler({}, runtime_of(remaining_s)) == "answer"
-        assert time.monotonic() - began_at < 0.15
+        assert time.monotonic() - began_at < 8
     assert client.stats().queued == 2
 
 
