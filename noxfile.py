@@ -13,7 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
 PACKAGES = ("sdk-python", "collector")
-LOCKS = ("packages", "tests", "lint", "types", "docs", "data", "bench")
+LOCKS = ("packages", "collector", "build", "tests", "lint", "types", "docs", "data", "bench")
 CODE = (
     "sdk-python",
     "collector",
@@ -96,14 +96,13 @@ def sdk(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure collector, SDK and web apps (`-- collector ...` and so on: one); no assertions."""
+    """Measure collector, its memory, SDK and web apps (`-- collector ...`: one); no assertions."""
     part, *arguments = session.posargs or ["everything"]
-    scripts = {"collector": ["ingest.py"], "sdk": ["sdk"], "web": ["web.py"]}
-    scripts["everything"] = [script for group in scripts.values() for script in group]
-    if part not in scripts:
-        session.error("the first argument is collector, sdk or web; more go to that one")
+    scripts = {"collector": "ingest.py", "soak": "soak.py", "sdk": "sdk", "web": "web.py"}
+    if part not in {*scripts, "everything"}:
+        session.error(f"the first argument is one of {', '.join(scripts)}; more go to that one")
     _install(session, "tests")
-    for script in scripts[part]:
+    for script in scripts.values() if part == "everything" else [scripts[part]]:
         session.run("python", f"tests/bench/{script}", *arguments)
 
 

@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import re
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +17,14 @@ import pytest
 
 import analytics_collector
 from analytics_collector.errors import StoreUnavailable
-from analytics_collector.keys import CACHE_S, Keys, digest, generate_key, is_well_formed
+from analytics_collector.keys import (
+    CACHE_S,
+    Keys,
+    digest,
+    generate_key,
+    is_well_formed,
+    pepper_id,
+)
 from analytics_collector.model import ApiKey
 
 SOURCE = Path(analytics_collector.__file__).parent
@@ -28,17 +37,25 @@ class Store:
 
     def __init__(self, *keys: str, expires_at: datetime | None = None) -> None:
         self.keys = {
-            digest(SECRET, key.encode()): ApiKey(n, 1, frozenset({"ingest"}), expires_at)
+            digest(SECRET, key.encode()): ApiKey(
+                n, 1, frozenset({"ingest"}), expires_at, pepper=pepper_id(SECRET)
+            )
             for n, key in enumerate(keys)
         }
         self.asked: list[bytes] = []
         self.fault: Exception | None = None
 
-    async def find_key(self, digest: bytes) -> ApiKey | None:
-        self.asked.append(digest)
+    async def find_key(self, digests: Sequence[bytes]) -> ApiKey | None:
+        self.asked += digests
         if self.fault is not None:
             raise self.fault
-        return self.keys.get(digest)
+        return next((self.keys[digest] for digest in digests if digest in self.keys), None)
+
+    async def keep_digest(self, key_id: int, digest: bytes, pepper: str) -> None:
+        if self.fault is not None:
+            raise self.fault
+        old = next(known for known, key in self.keys.items() if key.key_id == key_id)
+        self.keys[digest] = replace(self.keys.pop(old), pepper=pepper)
 
 
 class Clock:
@@ -262,10 +279,157 @@ def test_a_flood_of_unknown_keys_fills_no_memory():
     assert 1_000 < largest <= 10_000
 
 
+OLD_SECRET = "the secret of last year"
+
+
+def moved(store: Store) -> str | None:
+    """Return under which pepper the only key of *store* is kept."""
+    (key,) = store.keys.values()
+    return key.pepper
+
+
+async def settle() -> None:
+    """Let what was begun in the background come to its end."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+class OldStore(Store):
+    """A store in which everything is under the secret of last year."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self.keys = {
+            digest(OLD_SECRET, key.encode()): ApiKey(
+                n, 1, frozenset({"ingest"}), None, pepper=pepper_id(OLD_SECRET)
+            )
+            for n, key in enumerate(keys)
+        }
+
+
+def test_a_key_under_an_older_secret_is_found_and_moved_to_the_current_one():
+    """A secret is changed without one request refused, and the old one goes out of use."""
+    key = generate_key()
+    store = OldStore(key)
+
+    async def use(*previous: str) -> ApiKey | None:
+        found = await Keys(store, SECRET, previous=previous).find(key.encode())
+        await settle()
+        return found
+
+    assert asyncio.run(use()) is None
+    assert asyncio.run(use("an even older one", OLD_SECRET)) is not None
+    assert moved(store) == pepper_id(SECRET)
+    assert list(store.keys) == [digest(SECRET, key.encode())]
+    assert asyncio.run(use()) is not None
+
+
+def test_a_key_that_was_not_used_while_its_secret_was_accepted_is_refused_after():
+    """What was left under a secret that is no more opens nothing."""
+    used, unused = generate_key(), generate_key()
+    store = OldStore(used, unused)
+
+    async def rotate() -> list[ApiKey | None]:
+        await Keys(store, SECRET, previous=[OLD_SECRET]).find(used.encode())
+        await settle()
+        after = Keys(store, SECRET)
+        return [await after.find(used.encode()), await after.find(unused.encode())]
+
+    found, refused = asyncio.run(rotate())
+    assert found is not None
+    assert refused is None
+
+
+def test_two_servers_with_the_secrets_the_other_way_round_refuse_nobody():
+    """While a new secret is rolled out some servers have it first and some have it second."""
+    key = generate_key()
+    store, clock = OldStore(key), Clock()
+
+    async def roll_out() -> list[ApiKey | None]:
+        before = Keys(store, OLD_SECRET, clock, previous=[SECRET])
+        after = Keys(store, SECRET, clock, previous=[OLD_SECRET])
+        answers = []
+        for _ in range(4):
+            for keys in (before, after):
+                answers.append(await keys.find(key.encode()))
+                await settle()
+            clock.now += CACHE_S
+        return answers
+
+    assert None not in asyncio.run(roll_out())
+
+
+def test_a_key_that_could_not_be_moved_works_and_is_moved_later():
+    """Moving is for later: that it fails is no reason to refuse a request."""
+    key = generate_key()
+    store, clock = OldStore(key), Clock()
+    keys = Keys(store, SECRET, clock, previous=[OLD_SECRET])
+
+    async def use() -> None:
+        found = await keys.find(key.encode())
+        store.fault = StoreUnavailable("read only")
+        await settle()
+        assert found is not None
+        assert moved(store) == pepper_id(OLD_SECRET)
+        store.fault = None
+        clock.now += CACHE_S
+        assert await keys.find(key.encode()) is not None
+        await settle()
+
+    asyncio.run(use())
+
+    assert moved(store) == pepper_id(SECRET)
+
+
+def test_the_id_of_a_secret_does_not_lead_back_to_it():
+    """It may be listed and logged: it is a MAC, the same everywhere, and unlike any digest."""
+    key = generate_key()
+
+    assert re.fullmatch("[0-9a-f]{8}", pepper_id(SECRET))
+    assert pepper_id(SECRET) != pepper_id(OLD_SECRET)
+    assert pepper_id(SECRET) not in hashlib.sha256(SECRET.encode()).hexdigest()
+    assert not digest(SECRET, key.encode()).hex().startswith(pepper_id(SECRET))
+
+
+def test_guesses_that_come_near_look_like_any_other():
+    """What is looked up is a MAC: one that shares all but the end of a key shares nothing of it."""
+    key = generate_key().encode()
+    right = digest(SECRET, key)
+
+    for shared in range(len(key)):
+        near = digest(SECRET, key[:shared] + bytes([key[shared] ^ 1]) + key[shared + 1 :])
+        assert near[:4] != right[:4]
+
+
+def test_the_check_sum_is_compared_in_constant_time(monkeypatch):
+    """The one comparison of what was sent with what is expected does not stop early."""
+    compared = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return a == b
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    key = generate_key().encode()
+
+    assert is_well_formed(key)
+    assert compared == [(key[-6:], key[-6:])]
+
+
 KEY_MATERIAL = {"key", "value", "digest", "key_digest", "secret", "checksum", "body", "_secret"}
 
 
-@pytest.mark.parametrize("module", ["keys.py", "http/auth.py", "adapters/postgres/keys.py"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "keys.py",
+        "http/auth.py",
+        "adapters/postgres/keys.py",
+        "adapters/postgres/key_store.py",
+        "http/admin.py",
+        "cli/keys.py",
+    ],
+)
 def test_secrets_are_never_compared_with_an_operator(module):
     """`==` and `in` stop at the first difference, and the time tells where that was."""
     tree = ast.parse((SOURCE / module).read_text(encoding="utf-8"))

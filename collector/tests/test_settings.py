@@ -39,6 +39,7 @@ def test_all_mistakes_are_told_at_once():
             "ANALYTICS_LOG_LEVEL": "LOUD",
             "ANALYTICS_COMMIT_TIMEOUT_S": "0",
             "ANALYTICS_DATABASE_POOL_SIZE": "many",
+            "ANALYTICS_ACK": "maybe",
         }
     )
 
@@ -46,6 +47,7 @@ def test_all_mistakes_are_told_at_once():
         assert f"ANALYTICS_{name}" in told
     assert "ANALYTICS_COMMIT_TIMEOUT_S must be greater than 0" in told
     assert "ANALYTICS_DATABASE_POOL_SIZE" in told
+    assert "ANALYTICS_ACK must be postgres or spool" in told
 
 
 def test_a_secret_is_never_told():
@@ -97,7 +99,8 @@ def test_an_empty_variable_is_none():
         ("PORT", "0", 0),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("DATA_DIR", "/data", Path("/data")),
-        ("RATE_LIMIT_PER_MINUTE", "60", 60),
+        ("RATE_LIMIT_REQUESTS_PER_MINUTE", "60", 60),
+        ("TRUSTED_PROXIES", "0", 0),
         ("COMMIT_TIMEOUT_S", "0.5", 0.5),
     ],
 )
@@ -115,6 +118,8 @@ def test_a_setting_has_its_type(variable, text, value):
         ("PORT", "http"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("RATE_LIMIT_PER_MINUTE", "1.5"),
+        ("RATE_LIMIT_EVENTS_PER_MINUTE", "0"),
+        ("TRUSTED_PROXIES", "-1"),
         ("COMMIT_TIMEOUT_S", "nan"),
         ("COMMIT_TIMEOUT_S", "inf"),
         ("SHUTDOWN_TIMEOUT_S", "-3"),
@@ -124,3 +129,34 @@ def test_a_setting_has_its_type(variable, text, value):
 def test_a_value_out_of_range_is_refused_at_the_start(variable, text):
     """A mistake shows when the server starts, not when it first matters."""
     assert f"ANALYTICS_{variable}" in mistakes({**GOOD, f"ANALYTICS_{variable}": text})
+
+
+def test_the_limit_of_requests_is_also_known_by_its_former_name():
+    """An installation that is upgraded keeps its limit."""
+    former = {**GOOD, "ANALYTICS_RATE_LIMIT_PER_MINUTE": "7"}
+
+    assert read_settings(former).rate_limit_requests_per_minute == 7
+    both = {**former, "ANALYTICS_RATE_LIMIT_REQUESTS_PER_MINUTE": "8"}
+    assert read_settings(both).rate_limit_requests_per_minute == 8
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path):
+    """As orchestrators hand them out; what the environment itself says wins."""
+    for name, value in GOOD.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    files = {f"{name}_FILE": str(tmp_path / name) for name in GOOD}
+
+    settings = read_settings(files)
+
+    assert (settings.database_url, settings.redis_url, settings.secret) == tuple(GOOD.values())
+    assert read_settings(files | {"ANALYTICS_SECRET": "x" * 20}).secret == "x" * 20
+
+
+def test_a_file_that_is_not_there_is_a_mistake(tmp_path):
+    """It is told by the variable and the path, and nothing of the file's content ever."""
+    (tmp_path / "short").write_text("sesame")
+    missing = {**GOOD, "ANALYTICS_SECRET": "", "ANALYTICS_SECRET_FILE": str(tmp_path / "none")}
+
+    assert f"ANALYTICS_SECRET_FILE: {tmp_path / 'none'} can't be read" in mistakes(missing)
+    short = missing | {"ANALYTICS_SECRET_FILE": str(tmp_path / "short")}
+    assert "sesame" not in mistakes(short)

@@ -15,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics_sdk.codegen import CodegenError, check, events_of, generate, load
+from analytics_sdk.codegen.documents import expanded
 from analytics_sdk.codegen.names import literal, pascal, snake
 from analytics_sdk.testing import RecordingClient, capture_events
 
+DOCUMENTS = json.loads(
+    (Path(__file__).parents[2] / "spec/vectors/schemas.json").read_text(encoding="utf-8")
+)
 EXAMPLE = Path(__file__).parents[1] / "examples/typed_events"
 COMMON = ["user_id", "anonymous_id", "session_id", "timestamp", "context", "client"]
 OBJECT = {"type": "object"}
@@ -978,6 +982,29 @@ def test_a_folder_has_a_file_for_each_event(tmp_path):
     (tmp_path / "notes.md").write_text("no schema")
 
     assert load(tmp_path) == {"Order Placed": LONG_FORM, "signed_up": A}
+
+
+@pytest.mark.parametrize("case", DOCUMENTS["cases"], ids=lambda case: case["name"])
+def test_a_document_means_what_the_vector_says(case):
+    """What the collector registers and what code is generated from can't drift apart."""
+    assert expanded(case["given"]["document"]) == case["expect"]["schema"]
+
+
+def test_files_of_events_that_no_file_may_be_called_are_named_as_in_a_url(tmp_path):
+    """As the collector writes them; schemas of other types than track make no function."""
+    write(tmp_path / "Order%2FPlaced.json", A)
+    write(tmp_path / "100%.json", A)
+    write(tmp_path / "$identify.json", A)
+
+    assert set(load(tmp_path)) == {"Order/Placed", "100%"}
+
+
+def test_a_question_mark_makes_a_member_optional():
+    """In the short form, as a default does in Python."""
+    function = functions_of(generate({"e": {"a": "string", "b": "string?"}}, "x"))["e"]
+
+    assert function["a"] == "str"
+    assert function["b"] != "str"
 
 
 def test_the_short_form_makes_functions_too():

@@ -192,6 +192,7 @@ def test_the_key_goes_to_the_address_of_events_and_nowhere_else(examine, serve):
     ("status", "code", "word"),
     [
         (401, "AUTH_FAILED", "revoked"),
+        (402, "QUOTA_EXCEEDED", "quota"),
         (403, "INSUFFICIENT_SCOPE", "scope `ingest`"),
     ],
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import quantiles
 
 import orjson
@@ -13,32 +15,79 @@ import uvloop
 
 from analytics_collector.ingest.validate import new_message_id
 
+SCHEMA = {
+    "type": "object",
+    "required": ["order_id", "amount", "currency"],
+    "properties": {
+        "order_id": {"type": "string"},
+        "amount": {"type": "number", "minimum": 0},
+        "currency": {"enum": ["EUR", "USD"]},
+        "quantity": {"type": "integer"},
+    },
+}
+"""What the properties of the events below have to be."""
+NAME = "checkout_completed"
+_BROWSERS = [
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    f"Chrome/{version}.0.0.0 Safari/537.36"
+    for version in range(110, 140)
+]
+
 
 def bodies(count: int, batch_size: int) -> list[bytes]:
-    """Return *count* bodies of *batch_size* events with six properties, all of fresh ids."""
+    """Return *count* bodies of *batch_size* events as a web page sends them, of fresh ids."""
     return [
-        orjson.dumps({"batch": [_event(index) for index in range(batch_size)]})
-        for _ in range(count)
+        orjson.dumps(
+            {"batch": [_event(number * batch_size + index) for index in range(batch_size)]}
+        )
+        for number in range(count)
     ]
 
 
-def _event(index: int) -> dict[str, object]:
+def _event(number: int) -> dict[str, object]:
+    visitor = number // 10 % 10_000
     return {
         "type": "track",
         "messageId": new_message_id(),
-        "name": "checkout_completed",
-        "userId": f"user-{index}",
-        "timestamp": "2026-11-20T10:00:31.120Z",
+        "name": NAME,
+        "userId": f"user-{visitor}",
+        "sessionId": f"session-{visitor}",
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
         "properties": {
-            "order_id": f"o-{index}",
+            "order_id": f"o-{number}",
             "amount": 129.9,
             "currency": "EUR",
             "quantity": 3,
             "plan": "pro",
             "is_trial": False,
         },
-        "context": {"library": {"name": "analytics-sdk-python", "version": "0.1.0"}},
+        "context": {
+            "library": {"name": "analytics-js", "version": "0.1.0"},
+            "userAgent": _BROWSERS[visitor % len(_BROWSERS)],
+            "ip": f"203.0.113.{visitor % 256}",
+            "locale": "de-DE",
+            "timezone": "Europe/Berlin",
+            "screen": {"width": 1920, "height": 1080},
+            "page": {
+                "url": f"https://shop.example/p/{visitor % 500}?utm_source=news&utm_medium=email",
+                "path": f"/p/{visitor % 500}",
+                "title": "Page",
+                "referrer": "https://www.google.com/",
+            },
+        },
     }
+
+
+def put_schema(host: str, port: int, key: str) -> None:
+    """Register the schema of the events."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    headers = {"x-api-key": key, "Content-Type": "application/json"}
+    document = orjson.dumps({"schema": SCHEMA})
+    connection.request("PUT", f"/api/v1/schemas/{NAME}", document, headers)
+    answer = connection.getresponse()
+    if answer.status not in (200, 201):
+        raise SystemExit(f"the schema was not taken: {answer.status} {answer.read()!r}")
+    connection.close()
 
 
 @dataclass

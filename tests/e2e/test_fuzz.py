@@ -31,7 +31,7 @@ def test_whatever_comes_is_stored_or_refused_and_the_numbers_add_up(collector: C
     fresh = 0
     peaks = []
     with (
-        collector.serve(rate_limit_per_minute=10_000_000) as serve,
+        collector.serve(rate_limit_requests_per_minute=10_000_000) as serve,
         Sender(serve.url, database.new_key("ingest")) as sender,
     ):
         for number in range(REQUESTS):

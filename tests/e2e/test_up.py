@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from harness.client import NO_ANSWER, Mint, Sender
-from harness.collector import Up, free_port, run_command
-from harness.processes import is_alive
+from harness.collector import COMMAND, Up, free_port, run_command
+from harness.processes import Program, is_alive
 from harness.waiting import wait_for
 
 CHILDREN = ("analytics_collector serve", "analytics_collector worker", "valkey-server", "postgres")
@@ -233,6 +233,15 @@ def test_keys_are_made_listed_and_revoked_while_it_runs(running: Up) -> None:
         "the key is refused",
         REVOKED_WITHIN_S + NOISE_S,
     )
+
+
+def test_the_tail_of_one_that_runs_needs_nothing_but_its_directory(
+    running: Up, tmp_path: Path
+) -> None:
+    """`tail --data-dir` finds the address and a key by itself."""
+    words = ["tail", "--data-dir", str(running.data_dir), "--json"]
+    with Program([*COMMAND, *words], tmp_path, "tail", {"PYTHONUNBUFFERED": "1"}) as tail:
+        wait_for(lambda: _status(running) == 202 and '"userId": "u-up"' in tail.out, tail.log)
 
 
 def test_commands_on_a_directory_without_data_say_so(tmp_path: Path) -> None:

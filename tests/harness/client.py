@@ -152,8 +152,9 @@ class Load:
         seed: int = 1,
         timeout_s: float = 20.0,
         persistent: bool = True,
+        users: str = "user",
     ) -> None:
-        self.ledgers = [Ledger(f"user-{number}") for number in range(clients)]
+        self.ledgers = [Ledger(f"{users}-{number}") for number in range(clients)]
         self._stopping = threading.Event()
         self._persistent = persistent
         self._threads = [

@@ -38,16 +38,23 @@ ACK_LOST = Fault("ack_lost")
 
 
 class FaultProxy:
-    """Listens on a port of its own, for one server. Set `fault`, or let `dice` choose."""
+    """Listens on a port of its own, for one server at an http URL or the path of a Unix socket.
+
+    Set `fault` for the connections to come, or let `dice` choose. While `loses_answers` is set,
+    what the server says next on any connection is swallowed, and the connection ends.
+    """
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        assert address.hostname is not None
-        assert address.port is not None
         self.fault = PASS
         self.dice: random.Random | None = None
         self.faults_done = 0
-        self._server = (address.hostname, address.port)
+        self.loses_answers = False
+        self._server: tuple[str, int] | str = url
+        if address.scheme:
+            assert address.hostname is not None
+            assert address.port is not None
+            self._server = (address.hostname, address.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(_POLL_S)
         self._closing = threading.Event()
@@ -56,7 +63,13 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port of it."""
+        port: int = self._listener.getsockname()[1]
+        return port
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -93,13 +106,20 @@ class FaultProxy:
     def _carry(self, client: socket.socket, fault: Fault) -> None:
         with client:
             try:
-                server = socket.create_connection(self._server)
+                server = self._connect()
             except OSError:
                 _reset(client)
                 return
             # When one of them is gone, so is the other.
             with server, contextlib.suppress(OSError):
                 self._pump(client, server, fault)
+
+    def _connect(self) -> socket.socket:
+        if not isinstance(self._server, str):
+            return socket.create_connection(self._server)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._server)
+        return server
 
     def _pump(self, client: socket.socket, server: socket.socket, fault: Fault) -> None:
         carried = {client: 0, server: 0}
@@ -109,6 +129,10 @@ class FaultProxy:
                 target = server if source is client else client
                 data = source.recv(fault.piece_bytes)
                 if not data:
+                    return
+                if source is server and self.loses_answers:
+                    self.faults_done += 1
+                    _reset(client)
                     return
                 room = self._room(fault, from_client=source is client, carried=carried[source])
                 target.sendall(data[:room])

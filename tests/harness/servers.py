@@ -34,6 +34,11 @@ class Server:
         assert self._child.pid is not None
         return self._child.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.is_running
+
     def start(self) -> None:
         """Start it unless it runs, and wait until it answers. Only from the main thread."""
         if self._child.is_running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import ModuleType
 import pytest
 
 TOOLS = Path(__file__).parents[2] / "spec/tools"
+# As for a script: what lies beside it can be imported.
+sys.path.append(str(TOOLS))
 
 
 @cache

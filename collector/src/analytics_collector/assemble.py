@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 from redis.asyncio import Redis
 
 from analytics_collector._limits import MAX_BYTES_IN_FLIGHT
-from analytics_collector.adapters.postgres.keys import PostgresKeyStore
-from analytics_collector.adapters.postgres.pool import STORE_FAILURES, connect_pool
+from analytics_collector.adapters.postgres.dead_letters import PostgresDeadLetters
+from analytics_collector.adapters.postgres.key_store import PostgresKeyStore
+from analytics_collector.adapters.postgres.keys import Administration
+from analytics_collector.adapters.postgres.live import PostgresLiveLog
+from analytics_collector.adapters.postgres.pool import (
+    STORE_FAILURES,
+    connect_pool,
+    is_reachable,
+)
+from analytics_collector.adapters.postgres.quota import PostgresUsageLedger
 from analytics_collector.adapters.postgres.reader import PostgresReader
+from analytics_collector.adapters.postgres.schemas import PostgresSchemas
+from analytics_collector.adapters.postgres.sessions import PostgresSessionHistory
 from analytics_collector.adapters.postgres.store import PostgresEventStore
 from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
+from analytics_collector.adapters.redis.live import RedisLiveStream
+from analytics_collector.adapters.redis.quota import RedisUsageBoard
+from analytics_collector.adapters.redis.sessions import RedisSessionStore
+from analytics_collector.adapters.redis.spool import RedisSpool
+from analytics_collector.adapters.redis.tokens import RedisTokenStore
+from analytics_collector.adapters.spool.sqlite import SqliteSpool, spool_name
+from analytics_collector.errors import ConfigurationError, UnsafeStore
 from analytics_collector.http.body import InFlight
-from analytics_collector.ingest.limit import RateLimiter
+from analytics_collector.ingest.enrich.geo import GeoDatabase
+from analytics_collector.ingest.enrich.stage import Enricher
+from analytics_collector.ingest.leases import Leases
+from analytics_collector.ingest.limit import DefaultLimits, RateLimiter
 from analytics_collector.ingest.pipeline import Pipeline
+from analytics_collector.ingest.plans import Plans
+from analytics_collector.ingest.quota import CountedStore, MonthlyQuota
+from analytics_collector.ingest.rejected import RejectedEvents, RejectedWriter
+from analytics_collector.ingest.replay import Replayer
+from analytics_collector.ingest.schemas import SchemaChecks
+from analytics_collector.ingest.sessions import Sessions
+from analytics_collector.ingest.spooling import Spooling
 from analytics_collector.ingest.write import GroupWriter
+from analytics_collector.interfaces import EventStore, KeyStore
 from analytics_collector.keys import Keys
-from analytics_collector.settings import Settings
+from analytics_collector.live import LiveTail
+from analytics_collector.remembered_keys import RememberedKeys
+from analytics_collector.schemas.report import ReportWriter, SchemaReport
+from analytics_collector.settings import SPOOL_IN_REDIS, Settings
+from analytics_collector.usage import KeyUsage, UsageWriter
+from analytics_collector.worker.reapply import Reapply
 
 _PROBE_S = 2.0
+_REPLAY_TIMEOUT_S = 10.0
 
 
 class Probes:
@@ -36,7 +73,7 @@ class Probes:
         try:
             async with asyncio.timeout(_PROBE_S):
                 read_only: str = await self._pool.fetchval("show transaction_read_only")
-        except STORE_FAILURES:
+        except (*STORE_FAILURES, UnsafeStore, ConfigurationError):
             return False
         return read_only == "off"
 
@@ -51,6 +88,19 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """What takes events while Postgres is away, where that is wanted."""
+
+    spooling: Spooling
+    keys: RememberedKeys
+
+    async def stop(self) -> None:
+        """Let go of the spool; what it holds stays."""
+        await self.keys.stop()
+        await self.spooling.stop()
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """What the endpoints use, at `request.app.state.services`."""
 
@@ -58,14 +108,42 @@ class Services:
     pipeline: Pipeline
     in_flight: InFlight
     reader: PostgresReader
+    live: LiveTail
     probes: Probes
+    limiter: RateLimiter
+    trusted_proxies: int
+    leases: Leases
+    quota: MonthlyQuota
+    sessions: Sessions
     writer: GroupWriter
+    outage: Outage | None
+    usage_writer: UsageWriter
+    rejected_writer: RejectedWriter
+    dead_letters: PostgresDeadLetters
+    administration: Administration
+    schemas: PostgresSchemas
+    plans: Plans
+    schema_reports: ReportWriter
     pools: tuple[asyncpg.Pool, ...]
     redis: Redis
+
+    @property
+    def replayer(self) -> Replayer:
+        """What sends dead letters through once more."""
+        return Replayer(self.dead_letters, self.pipeline, Reapply(self.dead_letters))
 
     async def close(self) -> None:
         """Write what was taken, then let go of everything."""
         await self.writer.stop()
+        if self.outage is not None:
+            await self.outage.stop()
+        await self.sessions.stop()
+        await self.usage_writer.stop()
+        await self.rejected_writer.stop()
+        await self.plans.stop()
+        await self.schema_reports.stop()
+        await self.quota.stop()
+        await self.leases.stop()
         for pool in self.pools:
             pool.terminate()
         await self.redis.aclose()
@@ -77,28 +155,148 @@ async def build_services(settings: Settings) -> Services:
     Writes have connections of their own, and so have keys and probes: a slow analysis never keeps
     an event waiting.
     """
+    enricher = _enricher(settings.secret, settings.geoip_database)
+    min_size = 1
+    if settings.ack == "spool" and not await is_reachable(
+        settings.database_url, settings.commit_timeout_s
+    ):
+        min_size = 0
     write_pool = await connect_pool(
-        settings.database_url, min_size=1, max_size=2, timeout_s=settings.commit_timeout_s
+        settings.database_url, min_size=min_size, max_size=2, timeout_s=settings.commit_timeout_s
     )
     door_pool = await connect_pool(
-        settings.database_url, min_size=1, max_size=2, timeout_s=settings.commit_timeout_s
+        settings.database_url, min_size=min_size, max_size=2, timeout_s=settings.commit_timeout_s
     )
     read_pool = await connect_pool(
         settings.database_url,
-        min_size=1,
+        min_size=min_size,
         max_size=settings.database_pool_size,
         timeout_s=settings.commit_timeout_s,
     )
     redis = connect(settings.redis_url)
-    writer = GroupWriter(PostgresEventStore(write_pool))
+    leases = Leases(RedisTokenStore(redis))
+    leases.start()
+    limiter = RateLimiter(defaults=_default_limits(settings), leases=leases)
+    quota = MonthlyQuota(
+        PostgresUsageLedger(door_pool), RedisUsageBoard(redis), settings.monthly_events
+    )
+    quota.start()
+    store = CountedStore(PostgresEventStore(write_pool), quota)
+    key_store = PostgresKeyStore(door_pool)
+    outage = await _outage(settings, redis, store, key_store)
+    writer = GroupWriter(store, None if outage is None else outage.spooling)
     writer.start()
+    sessions = Sessions(RedisSessionStore(redis), PostgresSessionHistory(door_pool))
+    sessions.start()
+    usage = KeyUsage()
+    usage_writer = UsageWriter(usage, key_store)
+    usage_writer.start()
+    rejected = RejectedEvents()
+    dead_letters = PostgresDeadLetters(read_pool)
+    rejected_writer = RejectedWriter(
+        rejected, dead_letters, settings.secret, settings.dead_letter_max_per_project
+    )
+    rejected_writer.start()
+    door_schemas, report = PostgresSchemas(door_pool), SchemaReport()
+    plans = Plans(door_schemas)
+    plans.start()
+    schema_reports = ReportWriter(report, door_schemas)
+    schema_reports.start()
     return Services(
-        keys=Keys(PostgresKeyStore(door_pool), settings.secret),
-        pipeline=Pipeline(RateLimiter(settings.rate_limit_per_minute), writer),
+        keys=Keys(
+            key_store if outage is None else outage.keys,
+            settings.secret,
+            previous=settings.secret_previous,
+            usage=usage,
+        ),
+        pipeline=Pipeline(
+            limiter,
+            writer,
+            usage=usage,
+            schemas=SchemaChecks(plans, report),
+            enricher=enricher,
+            sessions=sessions,
+            quota=quota,
+            rejected=rejected,
+        ),
         in_flight=InFlight(MAX_BYTES_IN_FLIGHT),
         reader=PostgresReader(read_pool),
+        live=LiveTail(RedisLiveStream(redis), PostgresLiveLog(read_pool), settings.live_listeners),
         probes=Probes(door_pool, redis),
+        limiter=limiter,
+        trusted_proxies=settings.trusted_proxies,
+        leases=leases,
+        quota=quota,
+        sessions=sessions,
         writer=writer,
+        outage=outage,
+        usage_writer=usage_writer,
+        rejected_writer=rejected_writer,
+        dead_letters=dead_letters,
+        administration=Administration(read_pool, settings.secret),
+        schemas=PostgresSchemas(read_pool),
+        plans=plans,
+        schema_reports=schema_reports,
         pools=(write_pool, door_pool, read_pool),
         redis=redis,
+    )
+
+
+async def _outage(
+    settings: Settings, redis: Redis, store: EventStore, key_store: KeyStore
+) -> Outage | None:
+    if settings.ack != "spool":
+        return None
+    name = spool_name(settings.database_url)
+    spool: SqliteSpool | RedisSpool
+    if settings.spool == SPOOL_IN_REDIS:
+        spool = RedisSpool(redis, name, settings.spool_max_bytes)
+        memory = None
+    else:
+        folder = settings.data_dir / "spool" if settings.spool is None else Path(settings.spool)
+        spool = memory = SqliteSpool(folder.absolute(), name, settings.spool_max_bytes)
+    await spool.open()
+    keys = RememberedKeys(key_store, settings.key_grace_s, memory)
+    await keys.recall()
+    spooling = Spooling(spool, GroupWriter(store))
+    spooling.start()
+    return Outage(spooling, keys)
+
+
+@asynccontextmanager
+async def open_replayer(
+    database_url: str, secret: str, geoip_database: Path | None
+) -> AsyncIterator[Replayer]:
+    """Give what sends dead letters through once more, on a database and nothing else.
+
+    Without Redis it leaves out the stage that attaches sessions.
+    """
+    pool = await connect_pool(database_url, min_size=1, max_size=2, timeout_s=_REPLAY_TIMEOUT_S)
+    writer = GroupWriter(PostgresEventStore(pool))
+    writer.start()
+    plans = Plans(PostgresSchemas(pool))
+    try:
+        pipeline = Pipeline(
+            RateLimiter(),
+            writer,
+            schemas=SchemaChecks(plans, SchemaReport()),
+            enricher=_enricher(secret, geoip_database),
+        )
+        letters = PostgresDeadLetters(pool)
+        yield Replayer(letters, pipeline, Reapply(letters))
+    finally:
+        await writer.stop()
+        pool.terminate()
+
+
+def _enricher(secret: str, geoip_database: Path | None) -> Enricher:
+    return Enricher(secret, None if geoip_database is None else GeoDatabase(geoip_database))
+
+
+def _default_limits(settings: Settings) -> DefaultLimits:
+    return DefaultLimits(
+        requests_per_key=settings.rate_limit_requests_per_minute,
+        events=settings.rate_limit_events_per_minute,
+        events_per_user=settings.rate_limit_user_events_per_minute,
+        requests_per_address=settings.rate_limit_address_requests_per_minute,
     )

@@ -84,11 +84,32 @@ def read_project_settings(document: Any) -> ProjectSettings:
 
     Raises `InvalidQuery` that names the member at fault.
     """
-    for fault in _VALIDATOR.iter_errors(document):
+    try:
+        fault = next(_VALIDATOR.iter_errors(document), None)
+    except ValueError as exc:
+        raise InvalidQuery("settings", "is nested too deeply") from exc
+    if fault is not None:
         place = ".".join(["settings", *map(str, fault.instance_path)])
         raise InvalidQuery(place, fault.message)
     sections = {name: _section(kind, document.get(name, {})) for name, kind in _SECTIONS.items()}
     return ProjectSettings(**sections)
+
+
+def merge_project_settings(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *document* with *patch* merged into it: member by member, null takes one out.
+
+    What comes out may be invalid; see `read_project_settings`.
+    """
+    merged = dict(document)
+    for section, members in patch.items():
+        if isinstance(members, Mapping):
+            members = {**merged.get(section, {}), **members}
+            merged[section] = {name: value for name, value in members.items() if value is not None}
+        elif members is None:
+            merged.pop(section, None)
+        else:
+            merged[section] = members
+    return merged
 
 
 def _section(kind: type[Any], document: Mapping[str, Any]) -> Any:

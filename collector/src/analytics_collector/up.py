@@ -28,10 +28,10 @@ from analytics_collector.embedded.lock import try_lock, unlock
 from analytics_collector.embedded.postgres import EmbeddedPostgres
 from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.errors import ConfigurationError
+from analytics_collector.model import DEFAULT_PROJECT
 from analytics_collector.server import listen
 from analytics_collector.settings import environment_for_child
 
-DEFAULT_PROJECT = "default"
 _READY_TIMEOUT_S = 2.0
 _SERVE_STOP_S = 15.0
 _LEFTOVER_POLL_S = 0.1
@@ -79,6 +79,29 @@ class Installation:
         with embedded_servers(self.data_dir) as (database_url, _):
             yield database_url
 
+    def note_url(self, url: str) -> None:
+        """Keep where the running `up` answers, for other commands on this directory."""
+        path = self.data_dir / "url"
+        path.unlink(missing_ok=True)
+        _keep_private(path, url)
+
+    def running_url(self) -> str:
+        """Return where `up` answers, or did when it last ran. Raises `ConfigurationError`."""
+        try:
+            return (self.data_dir / "url").read_text()
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"{self.data_dir} holds no data of `analytics-collector up`, or none that ran"
+            ) from None
+
+    def kept_key(self) -> str:
+        """Return the key that `up` printed. Raises `ConfigurationError`."""
+        try:
+            key: str = json.loads((self.data_dir / "credentials.json").read_text())["key"]
+        except FileNotFoundError:
+            raise ConfigurationError(f"{self.data_dir} has no credentials of `up`") from None
+        return key
+
     async def ensure_credentials(self) -> dict[str, str]:
         """Return `key` (ingest and read) and `admin_key` of the default project.
 
@@ -112,6 +135,7 @@ def children(installation: Installation, host: str, port: int) -> list[ChildSpec
             "ANALYTICS_SECRET": installation.ensure_secret(),
             "ANALYTICS_HOST": host,
             "ANALYTICS_PORT": str(port),
+            "ANALYTICS_DATA_DIR": str(data_dir),
         }
     )
     # -P: what lies in the current directory is not imported instead of the real thing.

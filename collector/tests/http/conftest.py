@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +24,8 @@ from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.app import create_app
 from analytics_collector.assemble import Services, build_services
+from analytics_collector.embedded import Supervisor
+from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.http.protocol import HardenedProtocol
 from analytics_collector.settings import read_settings
 
@@ -130,24 +135,34 @@ def dial() -> Iterator[Callable[[int], Wire]]:
 class Site:
     """The whole collector on a database of its own, with a project and its keys."""
 
-    def __init__(self, host: Host, postgres_dsn: str, redis_url: str) -> None:
+    def __init__(self, host: Host, postgres_dsn: str, redis_url: str, **settings: object) -> None:
         self.database = f"test_{uuid4().hex}"
         self._host = host
         self._admin_dsn = postgres_dsn
         self._dsn = postgres_dsn.replace("/analytics?", f"/{self.database}?")
-        self.services: Services = host.run(self._build(redis_url))
+        self._redis_url = redis_url
+        host.run(self._create_database())
+        self.services: Services = host.run(self._build(settings))
+        self._beside: list[Services] = []
         self.port = host.serve(create_app(self.services))
         self.keys = {scope: self.new_key([scope]) for scope in ("ingest", "read", "admin")}
 
-    async def _build(self, redis_url: str) -> Services:
+    async def _create_database(self) -> None:
         connection = await asyncpg.connect(self._admin_dsn)
         await connection.execute(f"create database {self.database}")
         await connection.close()
         await migrate(self._dsn)
-        settings = read_settings(
-            {}, database_url=self._dsn, redis_url=redis_url, secret=SECRET, commit_timeout_s=1.0
-        )
-        return await build_services(settings)
+
+    async def _build(self, chosen: dict[str, object]) -> Services:
+        settings: dict[str, object] = {
+            "database_url": self._dsn,
+            "redis_url": self._redis_url,
+            "secret": SECRET,
+            "commit_timeout_s": 1.0,
+            # All tests come from one address, and many have no key.
+            "rate_limit_address_requests_per_minute": 1_000_000,
+        }
+        return await build_services(read_settings({}, **(settings | chosen)))
 
     def new_key(self, scopes: list[str], project: str = "mine") -> str:
         """Return a new key of *project*, which is made if there is none."""
@@ -162,6 +177,11 @@ class Site:
             return key
 
         return self._host.run(make())
+
+    def beside(self, **settings: object) -> int:
+        """Serve another collector on the same databases, as a second process; return its port."""
+        self._beside.append(self._host.run(self._build(settings)))
+        return self._host.serve(create_app(self._beside[-1]))
 
     def variant(self, **parts: Any) -> int:
         """Serve the collector with other parts, and return the port."""
@@ -222,7 +242,8 @@ class Site:
 
     def close(self) -> None:
         """Let go of the databases."""
-        self._host.run(self.services.close())
+        for services in (*self._beside, self.services):
+            self._host.run(services.close())
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +251,36 @@ def site(host: Host, servers: tuple[str, str]) -> Iterator[Site]:
     """Return the whole collector behind a port."""
     with closing(Site(host, *servers)) as site:
         yield site
+
+
+@pytest.fixture(scope="module")
+def own_valkey_url() -> Iterator[str]:
+    """Return the URL of a Valkey of the module's own: limits would show in the tests of others."""
+    home = Path(tempfile.mkdtemp(prefix="analytics-test-"))
+    valkey = EmbeddedValkey(home / "data")
+    supervisor = Supervisor([valkey.child()], data_dir=home / "data")
+    supervisor.start()
+    try:
+        yield valkey.url
+    finally:
+        supervisor.stop()
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def new_site(
+    host: Host, servers: tuple[str, str], own_valkey_url: str
+) -> Iterator[Callable[..., Site]]:
+    """Start a collector with the settings that a test wants, on an empty Redis."""
+    sites: list[Site] = []
+
+    def start(**settings: object) -> Site:
+        redis_url = str(settings.pop("redis_url", own_valkey_url))
+        sites.append(Site(host, servers[0], redis_url, **settings))
+        if redis_url == own_valkey_url:
+            sites[-1].run(sites[-1].services.redis.flushdb())
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.close()

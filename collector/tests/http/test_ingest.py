@@ -146,6 +146,23 @@ def test_a_hundred_copies_of_a_batch_at_once_are_one(site):
     ]
 
 
+@pytest.mark.parametrize("days", [34, 36])
+def test_an_event_that_comes_again_after_weeks_is_a_duplicate(site, days):
+    """For 35 days that is a promise (TIM-13); today the ids are kept as long as the events."""
+    sent = event("first")
+    assert site.post(sent).json()["duplicates"] == 0
+    site.sql(
+        "update events set received_at = received_at - make_interval(days => $1) "
+        "where message_id = $2::uuid",
+        days,
+        sent["messageId"],
+    )
+
+    again = site.post(sent).json()
+
+    assert (again["eventCount"], again["duplicates"]) == (1, 1)
+
+
 def test_the_events_of_two_projects_never_meet(site):
     """The same id from another project is another event, under its own project (TIM-14)."""
     other = site.new_key(["ingest"], "other")
@@ -603,11 +620,14 @@ def test_the_numbers_have_few_labels_and_none_from_clients(site):
     assert "metric-" not in text
     assert not [key for key in site.keys.values() if key[:12] in text]
     labels = set(re.findall(r'(\w+)="([^"]*)"', text))
-    assert {name for name, _ in labels} <= {"outcome", "code", "status", "le", "consumer"}
+    known = {"outcome", "code", "status", "le", "consumer", "limit", "reason", "stage"}
+    assert {name for name, _ in labels} <= known
     assert {value for name, value in labels if name == "outcome"} <= {
         "accepted",
         "duplicate",
         "rejected",
+        "stored",  # of what came out of the spool
+        "refused",
     }
 
 

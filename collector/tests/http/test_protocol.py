@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -44,6 +45,32 @@ class HastyForBodies(HardenedProtocol):
     request_deadline_s = 0.25
 
 
+class HastyForReaders(HardenedProtocol):
+    """The protocol as it is shipped, with less patience for those who do not read."""
+
+    response_deadline_s = 0.5
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.timeout_keep_alive = 0.5
+
+
+async def long_answer(scope, receive, send):
+    """Answer with 16 MiB, more than the buffers of both ends hold, or with a small part of it."""
+    body = b"x" * (20_000 if scope["path"] == "/part" else 16 * MIB)
+    headers = [(b"content-length", b"%d" % len(body))]
+    if scope["path"] == "/last":
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def reading_port(host):
+    """Return the port of a server that does not wait for readers."""
+    return host.serve(long_answer, HastyForReaders)
+
+
 @pytest.fixture(scope="module")
 def patient_port(host):
     """Return the port of a server with the deadlines that are shipped."""
@@ -54,6 +81,20 @@ def patient_port(host):
 def hasty_ports(host):
     """Return the ports of two servers, one that waits for no headers and one for no body."""
     return host.serve(echo, HastyForHeaders), host.serve(echo, HastyForBodies)
+
+
+@pytest.fixture
+def open_connections():
+    """Tell how many connections a server has; one that the server has reset is none."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("reads /proc/net")
+
+    def count(port):
+        wanted = f":{port:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(wanted) and row[3] == "01" for row in rows)
+
+    return count
 
 
 @pytest.fixture
@@ -310,3 +351,47 @@ def test_a_request_hidden_in_another_is_never_answered(patient_port, dial, smugg
     answer = wire.rest()
     assert len(statuses(answer)) <= 1
     assert b"smuggled" not in answer
+
+
+@pytest.mark.parametrize("path", [b"first", b"last"])
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    reading_port, dial, open_connections, eventually, path
+):
+    """Whoever asks for much and takes nothing holds memory for the deadline and no longer."""
+    wire = dial(reading_port)
+    wire.send(GET % path)
+    eventually(lambda: open_connections(reading_port))
+    eventually(lambda: not open_connections(reading_port), 10)
+
+    assert len(wire.rest()) < 16 * MIB
+
+
+def test_a_client_that_pipelines_and_never_reads_is_cut_off(
+    reading_port, dial, open_connections, eventually
+):
+    """Many small answers that nobody takes are as one that is large."""
+    wire = dial(reading_port)
+    wire.connection.settimeout(0.5)
+    request = b"GET /part HTTP/1.1\r\nHost: h\r\na: " + b"x" * 10_000 + b"\r\n\r\n"
+    sent = 0
+    try:
+        while sent < 64 * MIB:
+            sent += wire.connection.send(request)
+    except OSError:
+        pass  # it takes no more, or is closed already
+    eventually(lambda: not open_connections(reading_port), 10)
+
+    assert sent < 64 * MIB
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(reading_port, dial):
+    """The deadline is for standing still, not for being slow."""
+    wire = dial(reading_port)
+    wire.send(GET % b"last")
+    pause = threading.Event()
+    received = 0
+    while chunk := wire.connection.recv(MIB):
+        received += len(chunk)
+        pause.wait(0.02)
+
+    assert received > 16 * MIB

@@ -27,6 +27,7 @@ from analytics_collector.ingest.validate import validate
 from analytics_collector.model import EventRow, RawBatch
 from analytics_collector.settings import Settings, read_settings
 from analytics_collector.worker import daily_counts
+from analytics_collector.worker.consumer import Consumer
 from analytics_collector.worker.daily_counts import DailyCounts
 from analytics_collector.worker.publisher import Publisher
 from analytics_collector.worker.run import active_alone
@@ -75,16 +76,22 @@ class Plant:
     def publisher(self, log: CommitLog) -> Publisher:
         return Publisher(log, EventStream(self.redis))
 
-    def counter(self, log: CommitLog, consumer: str = "me") -> DailyCounts:
-        return DailyCounts(log, ConsumerGroup(self.redis, daily_counts.NAME, consumer))
+    def counter(self, log: CommitLog, effect: Any = None, group: Any = None) -> Consumer:
+        """Return the consumer that counts; another *effect* of its name may stand in."""
+        return Consumer(
+            effect or DailyCounts(),
+            log,
+            group or ConsumerGroup(self.redis, daily_counts.NAME, "me"),
+            first_pause_s=0.001,
+        )
 
     def keep_publishing(self) -> asyncio.Task[None]:
         """Run a publisher as a worker does."""
         return self._keep("publisher", lambda log: self.publisher(log).run())
 
-    def keep_counting(self) -> asyncio.Task[None]:
+    def keep_counting(self, effect: Any = None) -> asyncio.Task[None]:
         """Run a consumer as a worker does."""
-        return self._keep(daily_counts.NAME, lambda log: self.counter(log).run())
+        return self._keep(daily_counts.NAME, lambda log: self.counter(log, effect).run())
 
     def _keep(self, role: str, job: Any) -> asyncio.Task[None]:
         return asyncio.create_task(active_alone(self.settings, role, job))

@@ -70,7 +70,7 @@ def test_a_consumer_that_dies_before_it_acknowledges_counts_once(plant, ended, r
             await plant.publish_all(plant.publisher(other_log))
             dying = DyingGroup(plant.redis, daily_counts.NAME, "dying")
             with pytest.raises(RedisConnectionError):
-                await DailyCounts(log, dying).run()
+                await plant.counter(log, group=dying).run()
         assert await plant.counted() == 3
         pending = await plant.redis.xpending(STREAM, daily_counts.NAME)
         assert pending["pending"] == 3
@@ -129,7 +129,7 @@ def test_an_entry_that_a_dethroned_consumer_took_is_not_passed_over(plant, ended
             assert len(await dethroned.read(39, 1)) == 39
             group = TooEarlyGroup(plant.redis, daily_counts.NAME, "active")
 
-            async with ended(asyncio.create_task(DailyCounts(log, group).run())):
+            async with ended(asyncio.create_task(plant.counter(log, group=group).run())):
                 await plant.until_all_counted()
 
     run(scenario())
@@ -146,8 +146,9 @@ def test_what_the_stream_lacks_is_taken_from_the_log(plant, run, missing):
             entries = await log.after(Cursor(0, 0), 10)
             some = [entry for place, entry in enumerate(entries) if place not in missing]
 
-            assert await log.apply_counts(daily_counts.NAME, some, count_by_day) == 5
-            assert await log.apply_counts(daily_counts.NAME, entries, count_by_day) == 0
+            applied = [await log.apply(DailyCounts(), some) for _ in range(6)]
+            assert (sum(applied), applied[-1]) == (5, 0)
+            assert await log.apply(DailyCounts(), entries) == 0
 
         assert await plant.counted() == 5
 

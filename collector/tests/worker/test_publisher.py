@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncpg
+import pytest
 
 from analytics_collector.adapters.redis.names import STREAM
 from analytics_collector.adapters.redis.stream import EventStream
 from analytics_collector.model import Cursor, Entry
+from analytics_collector.worker.daily_counts import DailyCounts
 
 
 def test_commits_are_published_in_order_with_all_their_events(plant, new_event, run):
@@ -156,6 +158,31 @@ def test_a_database_that_was_restored_elsewhere_is_published_on(plant, ended, ru
             await plant.until_all_counted()
             for _ in range(3):
                 await plant.commit()
+            await plant.until_all_counted()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3, 4])
+def test_a_consumer_is_where_it_was_when_the_dump_was_made(plant, ended, run, seen):
+    """Transactions commit out of the order of their ids, and the dump may fall in between."""
+
+    async def scenario() -> None:
+        for _ in range(4):
+            await plant.commit()
+        # The order of the log is 2, 4, 1, 3.
+        for commit_id, xid in ((2, 10), (4, 20), (1, 30), (3, 40)):
+            await plant.pool.execute(
+                "update commits set xid = $2::xid8 where commit_id = $1", commit_id, xid
+            )
+        async with plant.log() as log:
+            entries = await log.after(Cursor(0, 0), seen)
+            await log.apply(DailyCounts(), entries)
+        far = "update {} set xid = (xid::text::bigint + 1000000)::text::xid8 where commit_id > 0"
+        await plant.pool.execute(far.format("commits"))
+        await plant.pool.execute(far.format("consumers"))
+        await plant.commit()
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
             await plant.until_all_counted()
 
     run(scenario())

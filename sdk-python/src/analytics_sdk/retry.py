@@ -27,6 +27,7 @@ MESSAGES = {
     "rate_limited": "The collector asks to slow down; the events wait",
     "unavailable": "The collector can't take events; the events wait",
     "auth_failed": "The collector refuses the API key; correct it or its scope, the events wait",
+    "quota_exceeded": "The project's quota of events is used up; raise it, the events wait",
     "too_large": "The collector finds the batch too large; it goes in parts",
     "bad_request": "The collector finds the batch malformed; it goes in parts",
 }
@@ -107,12 +108,14 @@ def decide(
             return _apart(document, events, "bad_request", "INVALID_REQUEST")
         case 413:
             return _apart(document, events, "too_large", "BODY_TOO_LARGE")
-        case 401 | 403:
-            return Again("auth_failed", AUTH_PROBE_INTERVAL_S)
+        case 401 | 402 | 403:
+            # What somebody has to change; to ask more often would not help.
+            reason = "quota_exceeded" if answer.status == 402 else "auth_failed"
+            return Again(reason, AUTH_PROBE_INTERVAL_S)
     # 408, 429 and 5xx pass. So will the rest: 3xx, 404 or 415 come from a wrong address or from
     # something in between, not from these events, and no event is lost by waiting.
-    reason = {None: "no_answer", 202: "malformed_answer", 429: "rate_limited"}
-    return _again(reason.get(answer.status, "unavailable"), answer, attempt, now, jitter)
+    reasons = {None: "no_answer", 202: "malformed_answer", 429: "rate_limited"}
+    return _again(reasons.get(answer.status, "unavailable"), answer, attempt, now, jitter)
 
 
 def retry_after_s(header: str | None, now: datetime) -> float:

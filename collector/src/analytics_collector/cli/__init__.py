@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import click
 
+from analytics_collector.cli.dead_letters import dlq
+from analytics_collector.cli.doctor import doctor
 from analytics_collector.cli.keys import keys
 from analytics_collector.cli.projects import projects
 from analytics_collector.cli.run import migrate, serve, up, worker
+from analytics_collector.cli.schemas import schemas
+from analytics_collector.cli.spool import spool
+from analytics_collector.cli.tail import tail
 from analytics_collector.version import __version__
 
 
@@ -20,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (up, serve, worker, migrate, projects, keys):
+for command in (up, serve, worker, migrate, projects, keys, tail, spool, dlq, schemas, doctor):
     main.add_command(command)

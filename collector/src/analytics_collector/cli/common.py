@@ -79,6 +79,28 @@ def administer(
         return asyncio.run(run(database_url, secret))
 
 
+def read_secrets(data_dir: Path | None) -> tuple[str, tuple[str, ...]]:
+    """Return the secret, of `up`'s directory or the environment, and the environment's previous."""
+    kept = None
+    if data_dir is not None:
+        installation = Installation(data_dir.absolute())
+        if installation.is_new:
+            raise ConfigurationError(f"{data_dir} holds no data of `analytics-collector up`")
+        kept = installation.ensure_secret()
+    settings = read_settings(database_url=NOT_NEEDED, redis_url=NOT_NEEDED, secret=kept)
+    return settings.secret, settings.secret_previous
+
+
+def print_row(row: dict[str, Any], as_machine: bool) -> None:
+    """Print *row*, a line for each member, or as one JSON value."""
+    if as_machine:
+        click.echo(as_json(row))
+        return
+    for name, value in row.items():
+        if value is not None:
+            click.echo(f"{name}: {value}")
+
+
 def print_rows(rows: list[dict[str, Any]], as_machine: bool) -> None:
     """Print *rows*, a line for each, or as one JSON value."""
     if as_machine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from prometheus_client import start_http_server
 
 from analytics_collector import logs, metrics
 from analytics_collector.adapters.migrate import migrate as migrate_database
+from analytics_collector.adapters.postgres.pool import STORE_FAILURES
 from analytics_collector.cli.common import data_dir_option, json_option, open_database, told
 from analytics_collector.server import serve as serve_until_stopped
 from analytics_collector.settings import NOT_NEEDED, read_settings
 from analytics_collector.up import Installation, as_json, base_url, choose_port, supervisor
 from analytics_collector.worker.run import run_until_stopped
+from analytics_collector.workers import run_workers, serve_inherited
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -47,6 +52,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
     def announce() -> None:
         credentials = asyncio.run(installation.ensure_credentials())
         url = base_url(settings.host, chosen)
+        installation.note_url(url)
         if as_machine:
             click.echo(as_json({"url": url, **credentials, "pid": os.getpid()}))
             return
@@ -61,15 +67,32 @@ def up(data_dir: Path | None, host: str | None, port: int | None, as_machine: bo
 @click.command()
 @click.option("--host")
 @click.option("--port", type=click.IntRange(0, 65535))
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on a Unix socket there.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="How many processes.  [default: 1]")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificates, as PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Their private key, as PEM.")
 @click.option("--migrate", "migrate_first", is_flag=True, help="Bring the schema up to date first.")
+@click.option("--inherited", hidden=True, help="Descriptors of the parent: socket, pipe.")
 @told
-def serve(host: str | None, port: int | None, migrate_first: bool) -> None:
-    """Run one server on the databases of the environment."""
-    settings = read_settings(host=host, port=port)
+def serve(migrate_first: bool, inherited: str | None, **given: Any) -> None:
+    """Run a server on the databases of the environment."""
+    settings = read_settings(**given)
     logs.configure(settings.log_level)
     if migrate_first:
-        asyncio.run(migrate_database(settings.database_url))
-    _run_on_uvloop(serve_until_stopped(settings))
+        try:
+            asyncio.run(migrate_database(settings.database_url))
+        except STORE_FAILURES as exc:
+            if settings.ack != "spool":
+                raise
+            # It starts all the same; each connection that is made later looks at the schema.
+            logger.warning("Schema not brought up to date", extra={"reason": type(exc).__name__})
+    if inherited is not None:
+        listener_fd, _, alive_fd = inherited.partition(",")
+        _run_on_uvloop(serve_inherited(settings, int(listener_fd), int(alive_fd)))
+    elif settings.workers > 1:
+        asyncio.run(run_workers(settings))
+    else:
+        _run_on_uvloop(serve_until_stopped(settings))
 
 
 @click.command()

@@ -28,7 +28,11 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
+    # Rare checkpoints: after each, the first change of a page writes the whole page to the log, and
+    # the indexes of events are changed all over.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",

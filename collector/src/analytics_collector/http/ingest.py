@@ -18,10 +18,11 @@ from analytics_collector import metrics
 from analytics_collector.errors import Refusal, StoreUnavailable
 from analytics_collector.http.auth import authorize
 from analytics_collector.http.body import Body
-from analytics_collector.http.problems import EVENT_ERRORS, problem, store_unavailable
+from analytics_collector.http.peer import client_ip
+from analytics_collector.http.problems import problem, store_unavailable, verdict
+from analytics_collector.ingest.buckets import Allowance
 from analytics_collector.ingest.decode import check_content_type, is_gzip
-from analytics_collector.ingest.limit import Allowance
-from analytics_collector.model import Accepted, Rejection
+from analytics_collector.model import NO_SENDER, Accepted, Sender
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -60,16 +61,28 @@ async def _accept(
 ) -> Accepted:
     services = request.app.state.services
     key = await authorize(request, "ingest")
-    allowance = services.pipeline.admit(key)
+    allowance = await services.pipeline.admit(key)
     rate_headers += _rate_headers(allowance)
     if allowance.retry_after_s:
         raise Refusal("RATE_LIMITED", headers={"Retry-After": str(allowance.retry_after_s)})
+    await services.pipeline.check_quota(key)
     check_content_type(_text(headers.get(b"content-type")))
     gzipped = is_gzip(_text(headers.get(b"content-encoding")))
     with services.in_flight.share() as share:
         content = await body.read(share)
-        accepted: Accepted = await services.pipeline.accept(content, gzipped, key, share.grow_to)
+        accepted: Accepted = await services.pipeline.accept(
+            content, gzipped, key, share.grow_to, sender=_sender(request, headers)
+        )
     return accepted
+
+
+def _sender(request: Request, headers: dict[bytes, bytes]) -> Sender:
+    # A browser names the origin of the page. Other senders are servers: their address and program
+    # say nothing of the user.
+    if b"origin" not in headers:
+        return NO_SENDER
+    trusted_proxies = request.app.state.services.trusted_proxies
+    return Sender(client_ip(request.scope, trusted_proxies), _text(headers.get(b"user-agent")))
 
 
 def _text(value: bytes | None) -> str | None:
@@ -86,7 +99,8 @@ async def _send_accepted(
             "queuedId": f"batch_{request_id}",
             "processingAt": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
             "duplicates": accepted.duplicates,
-            "rejected": [_verdict(rejection) for rejection in accepted.rejected],
+            "durability": accepted.durability,
+            "rejected": [verdict(rejection) for rejection in accepted.rejected],
         }
     )
     headers = [
@@ -101,22 +115,11 @@ async def _send_accepted(
 def _refused(request: Request, refusal: Refusal, rate_headers: _Headers) -> Response:
     rejected: Any = refusal.details.get("rejected")
     if rejected is not None:
-        refusal.details["rejected"] = [_verdict(rejection) for rejection in rejected]
+        refusal.details["rejected"] = [verdict(rejection) for rejection in rejected]
     response = problem(refusal, request.scope["request_id"])
-    response.raw_headers += rate_headers
+    if "x-ratelimit-limit" not in response.headers:  # else it tells of the limit that refused
+        response.raw_headers += rate_headers
     return response
-
-
-def _verdict(rejection: Rejection) -> dict[str, object]:
-    verdict: dict[str, object] = {
-        "index": rejection.index,
-        "messageId": rejection.message_id,
-        "code": rejection.code,
-        "message": EVENT_ERRORS[rejection.code]["message"],
-    }
-    if rejection.field is not None:
-        verdict["field"] = rejection.field
-    return verdict
 
 
 def _rate_headers(allowance: Allowance) -> _Headers:

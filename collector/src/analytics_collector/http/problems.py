@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from analytics_collector.errors import Refusal, StoreUnavailable
+from analytics_collector.model import Rejection, Violation
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,26 @@ def problem(refusal: Refusal, request_id: str) -> Response:
     if "Retry-After" in headers:
         body["retryAfter"] = int(headers["Retry-After"])
     return json_response(body, known["status"], headers)
+
+
+def verdict(rejection: Rejection) -> dict[str, object]:
+    """Return what an answer says of one event that was refused."""
+    told: dict[str, object] = {
+        "index": rejection.index,
+        "messageId": rejection.message_id,
+        "code": rejection.code,
+        "message": EVENT_ERRORS[rejection.code]["message"],
+    }
+    if rejection.field is not None:
+        told["field"] = rejection.field
+    if rejection.violations:
+        told["violations"] = [violation(each) for each in rejection.violations]
+    return told
+
+
+def violation(found: Violation) -> dict[str, str]:
+    """Return what an answer says of one thing that an event schema has against an event."""
+    return {"path": found.path, "message": found.message}
 
 
 async def on_refusal(request: Request, exc: Exception) -> Response:

@@ -1,9 +1,11 @@
-"""Uvicorn's HTTP protocol with what it lacks: deadlines for receiving, and a cap on headers.
+"""Uvicorn's HTTP protocol with what it lacks: deadlines, and a cap on headers.
 
-Stock uvicorn waits for ever for a request that trickles in, and its parser keeps headers of any
-size. Here a connection has `HEADER_DEADLINE_S` from its start (or from the first byte of a later
-request) until the headers are complete, then `REQUEST_DEADLINE_S` for the body; headers and URL
-together may take `MAX_HEADER_BYTES`.
+Stock uvicorn waits for ever for a request that trickles in and for a client that does not read its
+answer, and its parser keeps headers of any size. Here a connection has `HEADER_DEADLINE_S` from its
+start (or from the first byte of a later request) until the headers are complete, then
+`REQUEST_DEADLINE_S` for the body; headers and URL together may take `MAX_HEADER_BYTES`. An answer
+that finds no room in the client's buffers has `RESPONSE_DEADLINE_S` until it goes on; then the
+connection is reset.
 """
 
 from __future__ import annotations
@@ -14,7 +16,12 @@ from http import HTTPStatus
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from analytics_collector._limits import HEADER_DEADLINE_S, MAX_HEADER_BYTES, REQUEST_DEADLINE_S
+from analytics_collector._limits import (
+    HEADER_DEADLINE_S,
+    MAX_HEADER_BYTES,
+    REQUEST_DEADLINE_S,
+    RESPONSE_DEADLINE_S,
+)
 from analytics_collector.http.problems import REQUEST_ERRORS
 
 _IDLE, _HEADERS, _BODY = "idle", "headers", "body"
@@ -25,6 +32,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     header_deadline_s = HEADER_DEADLINE_S
     request_deadline_s = REQUEST_DEADLINE_S
+    response_deadline_s = RESPONSE_DEADLINE_S
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: even a connection that sends nothing is closed."""
@@ -33,11 +41,13 @@ class HardenedProtocol(HttpToolsProtocol):
         self._header_bytes = self._unparsed_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_phase = _IDLE
+        self._write_deadline: asyncio.TimerHandle | None = None
         self._watch_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._disarm()
+        self._disarm_write()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -58,6 +68,44 @@ class HardenedProtocol(HttpToolsProtocol):
                 self._refuse("HEADERS_TOO_LARGE")
                 return
         self._watch_deadline()
+
+    # Sending
+
+    def pause_writing(self) -> None:
+        """The client does not read what is sent: give it some time."""
+        super().pause_writing()
+        self._arm_write()
+
+    def resume_writing(self) -> None:
+        """It reads; the end of an answer that ends the connection has its deadline still."""
+        self._disarm_write()
+        super().resume_writing()
+        if self.transport.is_closing():
+            self._arm_write()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; an answer that ends the connection may still be unread."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._arm_write()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, at once if the client has not even read the last answer."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _arm_write(self) -> None:
+        if self._write_deadline is None and self.transport.get_write_buffer_size():
+            self._write_deadline = self.loop.call_later(
+                self.response_deadline_s, self.transport.abort
+            )
+
+    def _disarm_write(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
 
     # Callbacks of the parser
 
@@ -129,6 +177,7 @@ class HardenedProtocol(HttpToolsProtocol):
             self._watch_deadline()
         elif self.cycle is not None and self._phase is _BODY and self.cycle.response_started:
             self.transport.close()
+            self._arm_write()
         else:
             self._refuse("REQUEST_TIMEOUT")
 
@@ -145,3 +194,4 @@ class HardenedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+        self._arm_write()

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from analytics_collector.http import health, query
+from analytics_collector.http import (
+    admin,
+    cors,
+    dead_letters,
+    docs,
+    dry_run,
+    health,
+    query,
+    schemas,
+)
+from analytics_collector.http.cors import Cors
 from analytics_collector.http.ingest import IngestEndpoint
+from analytics_collector.http.live import live
 
 
 def routes() -> list[Route]:
     """Return the routes, the busiest first."""
     return [
-        Route("/api/v1/events", IngestEndpoint(), methods=["POST"]),
+        Route("/api/v1/events", Cors(IngestEndpoint()), methods=cors.METHODS),
+        Route("/api/v1/events/validate", dry_run.validate_events, methods=["POST"]),
         Route("/api/v1/users/{user_id:path}/events", query.user_events, methods=["GET"]),
         Route("/api/v1/analytics/funnel", query.funnel, methods=["POST"]),
         Route("/api/v1/workflows", query.list_workflows, methods=["GET"]),
         Route("/api/v1/workflows", query.create_workflow, methods=["POST"]),
         Route("/api/v1/workflows/{workflow_id}", query.get_workflow, methods=["GET"]),
         Route("/api/v1/workflows/{workflow_id}", query.delete_workflow, methods=["DELETE"]),
+        *admin.ROUTES,
+        *schemas.ROUTES,
+        *dead_letters.ROUTES,
+        Route("/api/v1/live", live, methods=["GET"]),
+        Route("/openapi.json", docs.openapi, methods=["GET"]),
+        Route("/api-docs", docs.page, methods=["GET"]),
+        Route("/api-docs/{name}", docs.asset, methods=["GET"]),
         Route("/livez", health.livez, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
         Route("/health", health.health, methods=["GET"]),

@@ -34,6 +34,14 @@ _JSON_TYPE: Final = re.compile(
 _DIGITS_TO_ZERO: Final = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
 _LONG_NUMBER: Final = b"0" * 19
 
+REFUSALS: Final = frozenset(
+    {
+        *("INVALID_ENCODING", "BODY_TOO_LARGE", "INVALID_UTF8", "INVALID_JSON", "TOO_DEEP"),
+        *("INVALID_ENVELOPE", "EMPTY_BATCH", "BATCH_TOO_LARGE"),
+    }
+)
+"""What is wrong with a body as such."""
+
 
 class _OutOfRange:
     """Stands where a number was that can't be stored as it was sent."""

@@ -2,6 +2,9 @@
 
 While Postgres commits one group the next one gathers. Each request waits until the group that
 holds its events is safe, and learns which of them had been there before.
+
+With somewhere to put them (`interfaces.Overflow`), groups that the store does not take go there,
+and so does every later one as long as something waits there: nothing overtakes what came before.
 """
 
 from __future__ import annotations
@@ -9,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from analytics_collector import metrics
 from analytics_collector.errors import StoreUnavailable
-from analytics_collector.interfaces import EventStore, RowsRefused
-from analytics_collector.model import EventRow
+from analytics_collector.ingest.turns import Turns
+from analytics_collector.interfaces import EventStore, Overflow, RowsRefused
+from analytics_collector.model import COMMITTED, SPOOLED, Durability, EventRow
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +31,14 @@ MAX_GROUP_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of the rows of one request: positions of those that are no new events."""
+    """What became of the rows of one request: positions of those that are no new events.
+
+    Of rows that are spooled it is not known which of them the store had before.
+    """
 
     duplicates: list[int]
     refused: list[int]
+    durability: Durability = COMMITTED
 
 
 @dataclass(slots=True)
@@ -48,11 +55,16 @@ _Owner = tuple[_Waiting, int]
 
 
 class GroupWriter:
-    """Writes the rows of concurrent requests to a store, in the order in which they came."""
+    """Writes the rows of concurrent requests to a store.
 
-    def __init__(self, store: EventStore) -> None:
+    Those of one project in the order in which they came; projects take turns, so that a flood of
+    one does not keep the others waiting.
+    """
+
+    def __init__(self, store: EventStore, overflow: Overflow | None = None) -> None:
         self._store = store
-        self._waiting: deque[_Waiting] = deque()
+        self._overflow = overflow
+        self._waiting: Turns[_Waiting] = Turns()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -69,15 +81,15 @@ class GroupWriter:
             await self._task
 
     async def write(self, rows: Sequence[EventRow], size_bytes: int) -> Stored:
-        """Return when *rows* are committed; *size_bytes* is about what they take on the wire.
+        """Return when *rows* are safe; *size_bytes* is about what they take on the wire.
 
-        Raises `StoreUnavailable` if the store did not confirm; the rows may then be stored or not,
+        Raises `StoreUnavailable` if nobody confirmed that; the rows may then be stored or not,
         and writing them again is harmless.
         """
         if self._stopping:
             raise StoreUnavailable("stopping")
         waiting = _Waiting(rows, size_bytes, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        self._waiting.append(rows[0].project_id, waiting)
         self._wake.set()
         return await waiting.done
 
@@ -87,39 +99,52 @@ class GroupWriter:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._commit(self._next_group())
-
-    def _next_group(self) -> list[_Waiting]:
-        group = [self._waiting.popleft()]
-        events, size_bytes = len(group[0].rows), group[0].size_bytes
-        while self._waiting:
-            events += len(self._waiting[0].rows)
-            size_bytes += self._waiting[0].size_bytes
-            if events > MAX_GROUP_EVENTS or size_bytes > MAX_GROUP_BYTES:
-                break
-            group.append(self._waiting.popleft())
-        return group
+            await self._commit(self._waiting.next_group(MAX_GROUP_EVENTS, MAX_GROUP_BYTES))
 
     async def _commit(self, group: list[_Waiting]) -> None:
         owners, rows, repeats = _without_repeats(group)
         try:
-            await self._append(owners, rows)
+            durability = await self._keep(owners, rows)
         except StoreUnavailable as exc:
             metrics.COMMIT_FAILURES.inc()
             logger.warning("Commit failed", extra={"reason": str(exc), "events": len(rows)})
             for waiting in group:
-                _resolve(waiting, exc)
+                _fail(waiting, exc)
         except Exception as exc:
             # A fault of ours: the requests must not wait for ever, nor the writer end.
             logger.exception("Commit failed unexpectedly")
             for waiting in group:
-                _resolve(waiting, StoreUnavailable(type(exc).__name__))
+                _fail(waiting, StoreUnavailable(type(exc).__name__))
         else:
             for (waiting, position), (first, first_position) in repeats:
                 refused = first_position in first.refused
                 (waiting.refused if refused else waiting.duplicates).append(position)
             for waiting in group:
-                _resolve(waiting, None)
+                _resolve(waiting, durability)
+
+    async def _keep(self, owners: list[_Owner], rows: list[EventRow]) -> Durability:
+        """Commit *rows*, or put them behind what waits for the store already."""
+        if self._overflow is None:
+            await self._append(owners, rows)
+            return COMMITTED
+        if self._overflow.is_empty:
+            try:
+                await self._append(owners, rows)
+            except StoreUnavailable as exc:
+                metrics.COMMIT_FAILURES.inc()
+                logger.warning("Commit failed", extra={"reason": str(exc), "events": len(rows)})
+            else:
+                return COMMITTED
+        # Some may have been refused, or stored, before the store went away: the refused stay
+        # refused, and the others are known by their message ids when they come home.
+        kept = [
+            row
+            for row, (waiting, position) in zip(rows, owners, strict=True)
+            if position not in waiting.refused
+        ]
+        if kept:
+            await self._overflow.append(kept)
+        return SPOOLED
 
     async def _append(self, owners: list[_Owner], rows: list[EventRow]) -> None:
         """Commit *rows*; if the store refuses some, find them by halves and commit the others."""
@@ -169,10 +194,11 @@ def _without_repeats(
     return list(owners.values()), rows, repeats
 
 
-def _resolve(waiting: _Waiting, error: StoreUnavailable | None) -> None:
-    if waiting.done.done():  # the client is gone
-        return
-    if error is not None:
+def _resolve(waiting: _Waiting, durability: Durability) -> None:
+    if not waiting.done.done():  # else the client is gone
+        waiting.done.set_result(Stored(waiting.duplicates, waiting.refused, durability))
+
+
+def _fail(waiting: _Waiting, error: StoreUnavailable) -> None:
+    if not waiting.done.done():
         waiting.done.set_exception(error)
-    else:
-        waiting.done.set_result(Stored(waiting.duplicates, waiting.refused))

@@ -16,8 +16,11 @@ from analytics_collector.adapters.postgres.pool import STORE_FAILURES
 from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
 from analytics_collector.adapters.redis.stream import ConsumerGroup, EventStream
 from analytics_collector.settings import Settings
-from analytics_collector.worker import daily_counts
+from analytics_collector.worker import daily_counts, housekeeping, lag_watch
+from analytics_collector.worker.consumer import Consumer
 from analytics_collector.worker.daily_counts import DailyCounts
+from analytics_collector.worker.housekeeping import Housekeeping
+from analytics_collector.worker.lag_watch import LagWatch
 from analytics_collector.worker.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -54,12 +57,33 @@ async def run_jobs(settings: Settings) -> None:
                     lambda log: Publisher(log, EventStream(redis)).run(),
                 )
             )
+            # In every worker, so that its numbers are true whether it is active or stands by.
+            jobs.create_task(
+                kept_going(
+                    settings,
+                    lag_watch.NAME,
+                    lambda log: LagWatch(log, EventStream(redis)).run(),
+                )
+            )
             jobs.create_task(
                 active_alone(
                     settings,
                     daily_counts.NAME,
-                    lambda log: DailyCounts(
-                        log, ConsumerGroup(redis, daily_counts.NAME, consumer)
+                    lambda log: Consumer(
+                        DailyCounts(), log, ConsumerGroup(redis, daily_counts.NAME, consumer)
+                    ).run(),
+                )
+            )
+            jobs.create_task(
+                active_alone(
+                    settings,
+                    housekeeping.NAME,
+                    lambda log: Housekeeping(
+                        log,
+                        EventStream(redis),
+                        max_letters=settings.dead_letter_max_per_project,
+                        letter_days=settings.dead_letter_days,
+                        commit_days=settings.commit_log_days,
                     ).run(),
                 )
             )
@@ -82,12 +106,21 @@ async def active_alone(settings: Settings, role: str, job: Job) -> None:
 
     The lock lives as long as the connection on which the job writes: who loses one loses both.
     """
+
+    async def alone(log: CommitLog) -> None:
+        while not await log.try_lock(role):
+            await asyncio.sleep(_STANDBY_S)
+        logger.info("Active", extra={"role": role})
+        await job(log)
+
+    await kept_going(settings, role, alone)
+
+
+async def kept_going(settings: Settings, role: str, job: Job) -> None:
+    """Run *job* for ever, on a connection of its own; after a failure again from its beginning."""
     while True:
         try:
             async with open_log(settings.database_url, settings.commit_timeout_s) as log:
-                while not await log.try_lock(role):
-                    await asyncio.sleep(_STANDBY_S)
-                logger.info("Active", extra={"role": role})
                 await job(log)
         except (*STORE_FAILURES, *REDIS_FAILURES) as exc:
             logger.warning("Interrupted", extra={"role": role, "reason": type(exc).__name__})

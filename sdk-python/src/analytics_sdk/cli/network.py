@@ -45,6 +45,11 @@ REFUSALS: Final = {
         "Copy your project's key on this collector again. If it is revoked or expired: "
         "`analytics-collector keys create --scope ingest` makes a new one.",
     ),
+    402: (
+        "failed",
+        "the project has stored all the events that it may in this month",
+        "The events wait. Raise the quota, or they go in the next month.",
+    ),
     403: ("failed", "the key may not send events", "Use a key with the scope `ingest`."),
     404: ("failed", f"nobody takes events at POST {PATH}", WRONG_PATH),
     405: ("failed", f"nobody takes events at POST {PATH}", WRONG_PATH),

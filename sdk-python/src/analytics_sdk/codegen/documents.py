@@ -7,24 +7,31 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from analytics_sdk.codegen.schema import DEFINITIONS, TYPES, CodegenError
 
 # What tells that a document is itself the schema of the properties of one event.
 OF_AN_OBJECT = ("properties", "required", "additionalProperties", "allOf", "$ref")
 
+# They stand for events of other types, which have functions of their own.
+NOT_TRACKED = ("$identify", "$group", "$page", "$screen")
+
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     Return the schema of the properties of each event, by the event's name.
 
-    *path* is a file that `events_of()` understands, or a folder of files `<event>.json`. Raises
+    *path* is a file that `events_of()` understands, or a folder of files `<event>.json`, as
+    `analytics-collector schemas` has it: what no file may be called is written as in a URL. Raises
     CodegenError.
     """
     place = Path(path)
     if not place.is_dir():
         return events_of(_parsed(place), str(place), event=place.stem)
-    events = {file.stem: expanded(_parsed(file)) for file in sorted(place.glob("*.json"))}
+    events = {unquote(file.stem): expanded(_parsed(file)) for file in sorted(place.glob("*.json"))}
+    for name in NOT_TRACKED:
+        events.pop(name, None)
     if not events:
         raise CodegenError(str(place), "there is no file <event>.json in the folder.")
     return events
@@ -55,11 +62,20 @@ def events_of(document: Any, source: str, *, event: str | None = None) -> dict[s
 
 
 def expanded(schema: Any) -> Any:
-    """Return the JSON Schema for the short form `{"orderId": "string"}`, others as they are."""
+    """
+    Return the JSON Schema for the short form `{"orderId": "string"}`, others as they are.
+
+    All of it is required but for what ends in a question mark: `"string?"`.
+    """
     if not _is_short(schema):
         return schema
-    properties = {name: {"type": kind} for name, kind in schema.items()}
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    properties = {name: {"type": _type(kind)} for name, kind in schema.items()}
+    required = [name for name, kind in schema.items() if kind == _type(kind)]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _type(kind: str) -> str:
+    return kind.removesuffix("?")
 
 
 def _is_short(schema: Any) -> bool:
@@ -67,7 +83,7 @@ def _is_short(schema: Any) -> bool:
     return (
         isinstance(schema, Mapping)
         and bool(schema)
-        and all(isinstance(kind, str) and kind in TYPES for kind in schema.values())
+        and all(isinstance(kind, str) and _type(kind) in TYPES for kind in schema.values())
         and schema.get("type") != "object"
     )
 

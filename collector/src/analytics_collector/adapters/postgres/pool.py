@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
 
 from analytics_collector.adapters.migrate import check_schema
-from analytics_collector.errors import StoreUnavailable, UnsafeStore
+from analytics_collector.errors import ConfigurationError, StoreUnavailable, UnsafeStore
+
+logger = logging.getLogger(__name__)
 
 # What a broken, overloaded, stopping or read-only server can make asyncpg raise. After a
 # terminated backend it raises InternalClientError, which belongs to none of its families.
@@ -22,7 +25,42 @@ STORE_FAILURES = (
     EOFError,
 )
 
+# Of these: what lies in the values, not in the server. The same would come again.
+EVENT_FAULTS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.PLPGSQLError,
+)
+
 _DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+# It answers, and waiting does not help: the operator has to change something.
+_MISCONFIGURED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+async def is_reachable(database_url: str, timeout_s: float) -> bool:
+    """Return whether there is a Postgres that is safe to acknowledge from and has our schema.
+
+    Raises `UnsafeStore` or `ConfigurationError` (schema) if there is one that is not, and what
+    asyncpg raises if it refuses us for good.
+    """
+    try:
+        connection = await asyncpg.connect(database_url, timeout=timeout_s)
+        try:
+            await _check(connection)
+        finally:
+            await connection.close(timeout=timeout_s)
+    except _MISCONFIGURED:
+        raise
+    except STORE_FAILURES as exc:
+        logger.warning("Postgres is away", extra={"reason": type(exc).__name__})
+        return False
+    return True
 
 
 async def connect_pool(
@@ -30,24 +68,32 @@ async def connect_pool(
 ) -> asyncpg.Pool:
     """Return a pool on a Postgres that is safe to acknowledge from and has our schema.
 
-    Raises `UnsafeStore`, `ConfigurationError` (schema), or what asyncpg raises.
+    With a *min_size* of 0 it may be away: each connection is looked at when it is made, and one
+    that is not safe is an outage to those who want it. Otherwise raises `UnsafeStore`,
+    `ConfigurationError` (schema), or what asyncpg raises.
     """
-    connection = await asyncpg.connect(database_url, timeout=timeout_s)
-    try:
-        await check_durability(connection)
-        await check_schema(connection)
-    finally:
-        await connection.close()
+    if min_size:
+        connection = await asyncpg.connect(database_url, timeout=timeout_s)
+        try:
+            await _check(connection)
+        finally:
+            await connection.close()
     return await asyncpg.create_pool(
         database_url,
         min_size=min_size,
         max_size=max_size,
         timeout=timeout_s,
         command_timeout=timeout_s,
+        init=None if min_size else _check,
         reset=_keep,
         # Even if the server is reconfigured while we run, our commits wait for the disk.
         server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
     )
+
+
+async def _check(connection: asyncpg.Connection) -> None:
+    await check_durability(connection)
+    await check_schema(connection)
 
 
 async def _keep(connection: asyncpg.Connection) -> None:
@@ -73,5 +119,9 @@ async def store_guard() -> AsyncIterator[None]:
         raise
     except asyncpg.SyntaxOrAccessError:
         raise  # a statement of ours is wrong, or a grant is missing: no outage that would pass
+    except (UnsafeStore, ConfigurationError) as exc:
+        # A server that was away when we started is back, and is not one that we may use.
+        logger.error("Postgres can't be used", extra={"reason": str(exc)})
+        raise StoreUnavailable(type(exc).__name__) from exc
     except STORE_FAILURES as exc:
         raise StoreUnavailable(type(exc).__name__) from exc

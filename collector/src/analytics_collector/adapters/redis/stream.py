@@ -49,6 +49,11 @@ class EventStream:
         tail = await self._tail(keys=[STREAM, STREAM_TAIL])
         return None if tail is None else Cursor.parse(str(tail))
 
+    async def length(self) -> int:
+        """Return how many entries the stream holds."""
+        held: int = await self._redis.xlen(STREAM)
+        return held
+
     async def clear(self) -> None:
         """Forget what is left of a stream that is not whole."""
         await self._redis.delete(STREAM, STREAM_TAIL)
@@ -70,12 +75,17 @@ class EventStream:
         size_bytes = await self._redis.memory_usage(STREAM) or 0
         if await self._redis.xlen(STREAM) <= keep_entries and size_bytes <= keep_bytes:
             return
-        places = [slowest]
+        places = [slowest, *await self.places_of_groups()]
+        await self._redis.xtrim(STREAM, minid=str(min(places)), approximate=True)
+
+    async def places_of_groups(self) -> list[Cursor]:
+        """Return the cursor of the first entry that each consumer group has not passed yet."""
+        places = []
         for group in await self._redis.xinfo_groups(STREAM):
             pending = await self._redis.xpending(STREAM, group["name"])
             first = pending["min"] if pending["pending"] else group["last-delivered-id"]
             places.append(Cursor.parse(first))
-        await self._redis.xtrim(STREAM, minid=str(min(places)), approximate=True)
+        return places
 
 
 class ConsumerGroup:
@@ -106,21 +116,21 @@ class ConsumerGroup:
         _, entries, *_ = await self._redis.xautoclaim(
             STREAM, self._group, self._consumer, min_idle_time=0, start_id="0-0", count=count
         )
-        return _entries(entries)
+        return entries_of(entries)
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Return up to *count* new entries, waiting *block_ms* for the first."""
         answer = await self._redis.xreadgroup(
             self._group, self._consumer, {STREAM: ">"}, count=count, block=block_ms
         )
-        return _entries(_of_stream(answer))
+        return entries_of(of_stream(answer))
 
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Tell that *entries* need not be delivered again."""
         await self._redis.xack(STREAM, self._group, *[str(entry.cursor) for entry in entries])
 
 
-def _of_stream(answer: object) -> list[tuple[str, dict[str, str]]]:
+def of_stream(answer: object) -> list[tuple[str, dict[str, str]]]:
     """Return the entries of an XREADGROUP answer: a list of pairs in RESP2, a map in RESP3."""
     if not answer:
         return []
@@ -132,7 +142,8 @@ def _of_stream(answer: object) -> list[tuple[str, dict[str, str]]]:
     return entries
 
 
-def _entries(raw: Sequence[tuple[str, dict[str, str] | None]]) -> list[Entry]:
+def entries_of(raw: Sequence[tuple[str, dict[str, str] | None]]) -> list[Entry]:
+    """Return what Redis answered as entries; what is no entry of ours is left out."""
     # An entry that was trimmed while it was pending comes without fields, and one that somebody
     # else added without ours. What that leaves out, the consumer takes from Postgres.
     return [

@@ -19,9 +19,52 @@ select exists(select from commits where xid = $1::xid8 and commit_id = $2)
 -- name: has_restored
 select exists(select from commits where xid >= pg_snapshot_xmax(pg_current_snapshot()))
 
--- name: renumber_commits
--- In the order of their ids, before everything that this cluster commits.
-update commits set xid = '0'
+-- name: renumber_restored
+-- Put what was restored before everything that this cluster commits, with each consumer where it
+-- was: behind what it has seen, before the rest. Commits between two consumers get an even number,
+-- the one at which a consumer stands the odd number after it, so that it is the last of those it
+-- has seen. (By commit_id alone the order would be another one: transactions commit out of it.)
+with restored as (
+    select max(commit_id) as last
+    from commits
+    where xid >= pg_snapshot_xmax(pg_current_snapshot())
+),
+places as (
+    select name, xid, commit_id from consumers where commit_id <= (select last from restored)
+),
+moved as (
+    update consumers
+    set xid = (
+        select 2 * count(*) + 1
+        from places
+        where (places.xid, places.commit_id) < (consumers.xid, consumers.commit_id)
+    )::text::xid8
+    where name in (select name from places)
+)
+update commits
+set xid = (
+    select
+        2 * count(*) filter (
+            where (places.xid, places.commit_id) < (commits.xid, commits.commit_id)
+        )
+        + least(1, count(*) filter (
+            where (places.xid, places.commit_id) = (commits.xid, commits.commit_id)
+        ))
+    from places
+)::text::xid8
+where commit_id <= (select last from restored)
 
--- name: renumber_consumers
-update consumers set xid = '0'
+-- name: remove_commits
+-- Of the oldest $3 commits, those that are older than $4 and stand before the cursor ($1, $2).
+delete from commits
+where commit_id in (
+    select commit_id
+    from (
+        select commit_id, committed_at
+        from commits
+        where (xid, commit_id) < ($1::xid8, $2::bigint)
+        order by xid, commit_id
+        limit $3
+    ) as oldest
+    where committed_at < now() - $4::interval
+)

@@ -1,0 +1,1 @@
+"""Events on the collector's own disk, waiting for Postgres."""

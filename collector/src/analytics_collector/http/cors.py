@@ -1,0 +1,68 @@
+"""Let web pages send events: what a browser asks before, and may read after.
+
+Only the addresses that take events are wrapped in this; all others answer pages of foreign
+origins as if there were no CORS. A preflight carries no key, so it is answered for any origin;
+whether the origin may use the key is decided when the request comes (see `auth`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_Headers = list[tuple[bytes, bytes]]
+
+METHODS: Final = ["POST", "OPTIONS"]
+_PREFLIGHT: Final[_Headers] = [
+    (b"access-control-allow-methods", b"POST"),
+    (
+        b"access-control-allow-headers",
+        b"content-type, content-encoding, x-api-key, x-request-id, traceparent, tracestate",
+    ),
+    # The longest time for which a browser believes it.
+    (b"access-control-max-age", b"7200"),
+    (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+]
+_ANSWER: Final[_Headers] = [
+    (
+        b"access-control-expose-headers",
+        b"retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
+    ),
+    (b"vary", b"Origin"),
+]
+
+
+class Cors:
+    """Wraps an endpoint that takes events with POST; its route has the methods `METHODS`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a preflight, or let the page read the answer, a refusal above all."""
+        headers = dict(scope["headers"])
+        origin: bytes | None = headers.get(b"origin")
+        if scope["method"] == "OPTIONS":
+            if origin is None or b"access-control-request-method" not in headers:
+                raise HTTPException(405, headers={"Allow": "POST"})
+            await _send_preflight(send, origin)
+            return
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+        allow = (b"access-control-allow-origin", origin)
+
+        async def send_readable(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], allow, *_ANSWER]
+            await send(message)
+
+        await self._app(scope, receive, send_readable)
+
+
+async def _send_preflight(send: Send, origin: bytes) -> None:
+    headers = [(b"access-control-allow-origin", origin), *_PREFLIGHT]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

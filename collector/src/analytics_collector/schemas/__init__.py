@@ -1,0 +1,1 @@
+"""Event schemas: what a project says the properties of its events are."""
