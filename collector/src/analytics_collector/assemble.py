@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
@@ -58,6 +60,9 @@ from analytics_collector.usage import KeyUsage, UsageWriter
 from analytics_collector.worker.reapply import Reapply
 
 _PROBE_S = 2.0
+_END_S = 5.0
+
+logger = logging.getLogger(__name__)
 _REPLAY_TIMEOUT_S = 10.0
 
 
@@ -133,27 +138,43 @@ class Services:
         return Replayer(self.dead_letters, self.pipeline, Reapply(self.dead_letters))
 
     async def close(self) -> None:
-        """Write what was taken, then let go of everything."""
+        """Write what was taken, then let go of everything.
+
+        What is no event (counts, letters, leases) has a few seconds, all of it together.
+        """
         await self.writer.stop()
         if self.outage is not None:
             await self.outage.stop()
-        await self.sessions.stop()
-        await self.usage_writer.stop()
-        await self.rejected_writer.stop()
-        await self.plans.stop()
-        await self.schema_reports.stop()
-        await self.quota.stop()
-        await self.leases.stop()
+        await _end_together(
+            self.sessions.stop(),
+            self.usage_writer.stop(),
+            self.rejected_writer.stop(),
+            self.plans.stop(),
+            self.schema_reports.stop(),
+            self.quota.stop(),
+            self.leases.stop(),
+        )
         for pool in self.pools:
             pool.terminate()
         await self.redis.aclose()
 
 
+async def _end_together(*ends: Coroutine[Any, Any, None]) -> None:
+    """Carry out *ends*; neither one that fails nor one that hangs keeps the others from theirs."""
+    tasks = [asyncio.ensure_future(end) for end in ends]
+    _, late = await asyncio.wait(tasks, timeout=_END_S)
+    for task in late:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            logger.error("Not ended in order", extra={"error": type(outcome).__name__})
+
+
 async def build_services(settings: Settings) -> Services:
     """Return started services. Raises `UnsafeStore` or `ConfigurationError` if they can't be.
 
-    Writes have connections of their own, and so have keys and probes: a slow analysis never keeps
-    an event waiting.
+    Writes have connections of their own, and so have keys and probes, and so has the keeping of
+    books: neither a slow analysis nor a locked table of counts keeps an event waiting.
     """
     enricher = _enricher(settings.secret, settings.geoip_database)
     min_size = 1
@@ -161,24 +182,21 @@ async def build_services(settings: Settings) -> Services:
         settings.database_url, settings.commit_timeout_s
     ):
         min_size = 0
-    write_pool = await connect_pool(
-        settings.database_url, min_size=min_size, max_size=2, timeout_s=settings.commit_timeout_s
-    )
-    door_pool = await connect_pool(
-        settings.database_url, min_size=min_size, max_size=2, timeout_s=settings.commit_timeout_s
-    )
-    read_pool = await connect_pool(
-        settings.database_url,
-        min_size=min_size,
-        max_size=settings.database_pool_size,
-        timeout_s=settings.commit_timeout_s,
-    )
+    write_pool, door_pool, books_pool, read_pool = [
+        await connect_pool(
+            settings.database_url,
+            min_size=min_size,
+            max_size=max_size,
+            timeout_s=settings.commit_timeout_s,
+        )
+        for max_size in (2, 2, 2, settings.database_pool_size)
+    ]
     redis = connect(settings.redis_url)
     leases = Leases(RedisTokenStore(redis))
     leases.start()
     limiter = RateLimiter(defaults=_default_limits(settings), leases=leases)
     quota = MonthlyQuota(
-        PostgresUsageLedger(door_pool), RedisUsageBoard(redis), settings.monthly_events
+        PostgresUsageLedger(books_pool), RedisUsageBoard(redis), settings.monthly_events
     )
     quota.start()
     store = CountedStore(PostgresEventStore(write_pool), quota)
@@ -189,7 +207,7 @@ async def build_services(settings: Settings) -> Services:
     sessions = Sessions(RedisSessionStore(redis), PostgresSessionHistory(door_pool))
     sessions.start()
     usage = KeyUsage()
-    usage_writer = UsageWriter(usage, key_store)
+    usage_writer = UsageWriter(usage, PostgresKeyStore(books_pool))
     usage_writer.start()
     rejected = RejectedEvents()
     dead_letters = PostgresDeadLetters(read_pool)
@@ -197,10 +215,10 @@ async def build_services(settings: Settings) -> Services:
         rejected, dead_letters, settings.secret, settings.dead_letter_max_per_project
     )
     rejected_writer.start()
-    door_schemas, report = PostgresSchemas(door_pool), SchemaReport()
-    plans = Plans(door_schemas)
+    report = SchemaReport()
+    plans = Plans(PostgresSchemas(door_pool))
     plans.start()
-    schema_reports = ReportWriter(report, door_schemas)
+    schema_reports = ReportWriter(report, PostgresSchemas(books_pool))
     schema_reports.start()
     return Services(
         keys=Keys(
@@ -237,7 +255,7 @@ async def build_services(settings: Settings) -> Services:
         schemas=PostgresSchemas(read_pool),
         plans=plans,
         schema_reports=schema_reports,
-        pools=(write_pool, door_pool, read_pool),
+        pools=(write_pool, door_pool, books_pool, read_pool),
         redis=redis,
     )
 

@@ -620,7 +620,7 @@ def test_the_numbers_have_few_labels_and_none_from_clients(site):
     assert "metric-" not in text
     assert not [key for key in site.keys.values() if key[:12] in text]
     labels = set(re.findall(r'(\w+)="([^"]*)"', text))
-    known = {"outcome", "code", "status", "le", "consumer", "limit", "reason", "stage"}
+    known = {"outcome", "code", "status", "le", "consumer", "limit", "reason", "stage", "job_name"}
     assert {name for name, _ in labels} <= known
     assert {value for name, value in labels if name == "outcome"} <= {
         "accepted",

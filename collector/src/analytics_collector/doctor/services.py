@@ -35,7 +35,7 @@ _SKEW_FAIL_S: Final = 30.0
 _LAG_WARN_S: Final = 60.0
 _LAG_FAIL_S: Final = 600.0
 # Beside the pool for questions: of a server for writes and for the door, of a worker for its jobs.
-_OTHER_CONNECTIONS: Final = 4
+_OTHER_CONNECTIONS: Final = 6
 _WORKER_CONNECTIONS: Final = 4
 
 

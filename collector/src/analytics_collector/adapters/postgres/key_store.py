@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 import orjson
 
-from analytics_collector.adapters.postgres.pool import store_guard
+from analytics_collector.adapters.postgres.pool import lend, store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.model import DEFAULT_PROJECT, ApiKey, KeyUse
 from analytics_collector.project_settings import read_project_settings
@@ -27,8 +27,8 @@ class PostgresKeyStore:
 
     async def find_key(self, digests: Sequence[bytes]) -> ApiKey | None:
         """Return the valid key with one of *digests*, or None."""
-        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
-            row = await self._pool.fetchrow(_SQL["find_key"], digests, DEFAULT_PROJECT)
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S), lend(self._pool) as connection:
+            row = await connection.fetchrow(_SQL["find_key"], digests, DEFAULT_PROJECT)
         if row is None:
             return None
         origins = row["allowed_origins"]
@@ -45,10 +45,10 @@ class PostgresKeyStore:
 
     async def keep_digest(self, key_id: int, digest: bytes, pepper: str) -> None:
         """Store the key under *digest*, made with *pepper*."""
-        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
-            await self._pool.execute(_SQL["keep_digest"], key_id, digest, pepper)
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S), lend(self._pool) as connection:
+            await connection.execute(_SQL["keep_digest"], key_id, digest, pepper)
 
     async def add_usage(self, uses: Sequence[KeyUse]) -> None:
         """Add *uses* to the days of their keys, and to their totals."""
-        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
-            await self._pool.execute(_SQL["add_usage"], *zip(*uses, strict=True))
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S), lend(self._pool) as connection:
+            await connection.execute(_SQL["add_usage"], *zip(*uses, strict=True))

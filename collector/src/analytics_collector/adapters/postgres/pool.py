@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
@@ -32,6 +33,9 @@ EVENT_FAULTS = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.PLPGSQLError,
 )
+
+# To get a connection or to give it back: it lies there, or something is wrong.
+_LEND_S = 1.0
 
 _DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 
@@ -89,6 +93,15 @@ async def connect_pool(
         # Even if the server is reconfigured while we run, our commits wait for the disk.
         server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
     )
+
+
+def lend(pool: asyncpg.Pool) -> Any:
+    """Return a context that lends a connection of *pool*, to those who may not wait for long.
+
+    Giving one back waits until a command that was given up is known to have ended, which a frozen
+    server never says: what bounds the asking bounds that as well.
+    """
+    return pool.acquire(timeout=_LEND_S)
 
 
 async def _check(connection: asyncpg.Connection) -> None:

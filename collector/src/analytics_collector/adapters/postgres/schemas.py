@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from analytics_collector.adapters.postgres.pool import store_guard
+from analytics_collector.adapters.postgres.pool import lend, store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.errors import Refusal
 from analytics_collector.interfaces import SchemaFinding, StoredPlan, StoredSchema
@@ -39,8 +39,8 @@ class PostgresSchemas:
 
     async def load_plan(self, project_id: int) -> StoredPlan:
         """Return the schemas of the project and their revision, from one moment."""
-        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
-            rows = await self._pool.fetch(_SQL["load_plan"], project_id)
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S), lend(self._pool) as connection:
+            rows = await connection.fetch(_SQL["load_plan"], project_id)
         schemas = [
             StoredSchema(row["name"], row["version"], row["mode"], row["document"])
             for row in rows
@@ -50,8 +50,8 @@ class PostgresSchemas:
 
     async def plan_revisions(self, project_ids: Sequence[int]) -> dict[int, int]:
         """Return the revisions of those that ever had a schema."""
-        async with store_guard(), asyncio.timeout(_TIMEOUT_S):
-            rows = await self._pool.fetch(_SQL["plan_revisions"], project_ids)
+        async with store_guard(), asyncio.timeout(_TIMEOUT_S), lend(self._pool) as connection:
+            rows = await connection.fetch(_SQL["plan_revisions"], project_ids)
         return {row["project_id"]: row["revision"] for row in rows}
 
     async def add_findings(self, findings: Sequence[SchemaFinding]) -> None:
@@ -65,7 +65,7 @@ class PostgresSchemas:
         async with (
             store_guard(),
             asyncio.timeout(_TIMEOUT_S),
-            self._pool.acquire() as connection,
+            lend(self._pool) as connection,
             connection.transaction(),
         ):
             await connection.execute(_SQL["add_findings"], *columns[:6], MAX_UNPLANNED, columns[6])

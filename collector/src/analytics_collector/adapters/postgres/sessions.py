@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from analytics_collector.adapters.postgres.pool import store_guard
+from analytics_collector.adapters.postgres.pool import lend, store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.ingest.spans import GAP_MS, Span, Spans, merge
 from analytics_collector.interfaces import StreamTimes
@@ -27,8 +27,8 @@ class PostgresSessionHistory:
 
     async def sessions_near(self, project_id: int, wanted: Sequence[StreamTimes]) -> list[Spans]:
         """Return what is stored of each stream within 30 minutes of its times."""
-        async with store_guard():
-            rows = await self._pool.fetch(
+        async with store_guard(), lend(self._pool) as connection:
+            rows = await connection.fetch(
                 _SQL["sessions_near"],
                 project_id,
                 [ask.stream.startswith("a") for ask in wanted],

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from analytics_collector.adapters.postgres.pool import store_guard
+from analytics_collector.adapters.postgres.pool import lend, store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.interfaces import RowsRefused
 from analytics_collector.model import EventRow
@@ -43,10 +43,9 @@ class PostgresEventStore:
                 raise RowsRefused(f"{type(exc).__name__} {exc.sqlstate}") from exc
             if stored == len(rows):
                 return []
-            new = {
-                (row["project_id"], row["message_id"])
-                for row in await self._pool.fetch(_SQL["stored_ids"], commit_id)
-            }
+            async with lend(self._pool) as connection:
+                found = await connection.fetch(_SQL["stored_ids"], commit_id)
+        new = {(row["project_id"], row["message_id"]) for row in found}
         return [
             position
             for position, row in enumerate(rows)
@@ -59,14 +58,15 @@ class PostgresEventStore:
             try:
                 if identifies:
                     return await self._store_and_merge(columns)
-                return _outcome(await self._pool.fetchrow(_SQL["store_events"], *columns))
+                async with lend(self._pool) as connection:
+                    return _outcome(await connection.fetchrow(_SQL["store_events"], *columns))
             except asyncpg.DeadlockDetectedError:
                 if attempt == _DEADLOCK_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
     async def _store_and_merge(self, columns: list[Any]) -> tuple[int, int]:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with lend(self._pool) as connection, connection.transaction():
             outcome = _outcome(await connection.fetchrow(_SQL["store_events"], *columns))
             await connection.execute(_SQL["merge_traits"], outcome[0])
         return outcome
