@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -248,6 +248,133 @@ def test_what_the_store_refuses_is_kept_apart(opened, run):
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([(*event("newer"), "member"), event("beside")], id="a member more"),
+        pytest.param([("damaged",)], id="members missing"),
+        pytest.param([event("e", timestamp="at noon")], id="another type"),
+    ],
+)
+def test_what_can_not_be_read_is_kept_apart_and_blocks_nothing(opened, run, caplog, rows):
+    """What is before it comes out first, and what is behind it after."""
+
+    async def scenario() -> None:
+        async with opened() as spool:
+            for group in ([event("before")], rows, rows, [event("behind")]):
+                await spool.append(group)
+            found = await spool.oldest(*MUCH)
+            untouched = await spool.state()
+            names = await drain(spool)
+            state = await spool.state()
+
+            assert [row.name for row in found.rows] == ["before"]
+            assert untouched.refused == 0
+            assert names == ["before", "behind"]
+            assert (state.events, state.refused) == (0, 2 * len(rows))
+            assert state.bytes == 2 * len(encode_rows(rows))
+            assert spool.is_empty
+
+    run(scenario())
+    assert caplog.text.count("can't be read") == 2
+
+
+def test_a_spool_of_what_can_not_be_read_alone_is_empty_in_the_end(opened, run):
+    """Nothing comes home, and nobody asks again."""
+
+    async def scenario() -> None:
+        async with opened() as spool:
+            for _ in range(20):
+                await spool.append([("damaged",)])
+
+            assert await spool.oldest(*MUCH) is None
+            state = await spool.state()
+            assert (state.events, state.refused) == (0, 20)
+            assert spool.is_empty
+
+    run(scenario())
+
+
+@pytest.fixture
+def lossy(servers):
+    """Return a context with a spool in Redis, and what makes that lose its totals."""
+    name = f"{NAME}-{uuid.uuid4().hex}"
+
+    @asynccontextmanager
+    async def open_spool() -> AsyncIterator[tuple[RedisSpool, Callable[[], Awaitable[None]]]]:
+        redis = connect(servers[1])
+        spool = RedisSpool(redis, name, ROOMY)
+
+        async def lose() -> None:
+            assert await redis.delete(*await redis.keys(f"*{name}*:totals"))
+
+        await spool.open()
+        try:
+            yield spool, lose
+        finally:
+            await redis.delete(*await redis.keys(f"*{name}*"), name)
+            await redis.aclose()
+
+    return open_spool
+
+
+def test_who_removes_nothing_since_the_totals_are_lost_hears_it(lossy, run):
+    """Else the same group would be brought home for ever, without a pause; the next is removed."""
+
+    async def scenario() -> None:
+        async with lossy() as (spool, lose):
+            await spool.append([event("first")])
+            await spool.append([event("second")])
+            before_it = await spool.oldest(*MUCH)
+            await lose()
+            with pytest.raises(StoreUnavailable, match="epoch"):
+                await spool.remove(f"other-{before_it.until}", [])
+
+            assert await drain(spool) == ["first", "second"]
+            assert (await spool.state()).events == 0
+
+    run(scenario())
+
+
+def test_totals_that_were_lost_are_counted_anew_at_the_start(lossy, run):
+    """The records count, and what was kept apart; how much waits is told as before."""
+
+    async def scenario() -> None:
+        async with lossy() as (spool, lose):
+            await spool.append([event("removed"), event("poison")])
+            found = await spool.oldest(*MUCH)
+            await spool.remove(found.until, found.rows[1:])
+            await spool.append([event("a"), event("b")])
+            await spool.append([event("c")])
+            before = await spool.state()
+            await lose()
+            await spool.open()
+
+            assert await spool.state() == before
+            assert await drain(spool) == ["a", "b", "c"]
+
+    run(scenario())
+
+
+def test_numbers_go_on_when_the_totals_were_lost(lossy, run):
+    """Else who removes old records would take new ones with them that nobody has brought home."""
+
+    async def scenario() -> None:
+        async with lossy() as (spool, lose):
+            for name in "ab":
+                await spool.append([event(name)])
+            await lose()
+            await spool.append([event("c")])
+            found = await spool.oldest(2, ROOMY)
+            await spool.append([event("d")])
+            await spool.remove(found.until, [])
+
+            assert [row.name for row in found.rows] == ["a", "b"]
+            assert await drain(spool) == ["c", "d"]
+
+    run(scenario())
+
+
 def test_a_redis_that_was_emptied_numbers_anew_and_a_late_removal_does_no_harm(servers, run):
     """The numbers begin again at one; what an earlier epoch has seen says nothing of this one."""
 
@@ -258,7 +385,8 @@ def test_a_redis_that_was_emptied_numbers_anew_and_a_late_removal_does_no_harm(s
         seen = await spool.oldest(*MUCH)
         await redis.delete(*await redis.keys(f"*{NAME}*"))
         await after.append([event("new")])
-        await spool.remove(seen.until, [])
+        with pytest.raises(StoreUnavailable, match="epoch"):
+            await spool.remove(seen.until, [])
 
         assert await drain(after) == ["new"]
         await redis.delete(*await redis.keys(f"*{NAME}*"))

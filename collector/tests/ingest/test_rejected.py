@@ -46,6 +46,7 @@ class Store:
         self.letters: list[DeadLetter] = []
         self.failures = failures
         self.bounded: list[Sequence[int]] = []
+        self.fault: Exception | None = None
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         if self.failures:
@@ -54,6 +55,8 @@ class Store:
         self.letters += letters
 
     async def bound(self, project_ids: Sequence[int], max_per_project: int) -> int:
+        if self.fault is not None:
+            raise self.fault
         self.bounded.append(project_ids)
         return 0
 
@@ -149,3 +152,14 @@ def test_a_project_is_bounded_as_it_grows():
     write(events, store, max_per_project=1_000)
 
     assert store.bounded == [[1]]
+
+
+def test_a_fault_while_bounding_does_not_end_the_writer(caplog):
+    """The letters of the first group are written, and so are those behind it."""
+    events, store = RejectedEvents(), Store()
+    store.fault = ValueError("ours")
+    note(events, 400)
+    write(events, store, max_per_project=1_000)
+
+    assert len(store.letters) == 400
+    assert "Dead letters not bounded" in caplog.text

@@ -31,6 +31,7 @@ class MemoryStore:
         self.calls = 0
         self.is_away = False
         self.is_new = False
+        self.fault: Exception | None = None
         self.delay_s = 0.0
 
     async def place(
@@ -40,6 +41,8 @@ class MemoryStore:
         await asyncio.sleep(self.delay_s)
         if self.is_away:
             raise SessionsUnavailable("away")
+        if self.fault is not None and not must_know:
+            raise self.fault
         return [self._place((project_id, ask.stream), ask, must_know) for ask in wanted]
 
     def _place(self, key: tuple[int, str], ask: StreamTimes, must_know: bool) -> Spans | None:
@@ -242,3 +245,37 @@ def test_memory_is_bounded(store, history, run):
         attach(sessions, run, *visits(0, name=str(number)))
 
     assert sessions.known_streams == 10
+
+
+def test_memory_of_what_was_not_told_is_bounded(store, history, run):
+    """Also while nothing empties it."""
+    sessions = Sessions(store, history, max_streams=10)
+    store.is_away = True
+    for number in range(50):
+        attach(sessions, run, *visits(0, name=str(number)))
+
+    store.is_away = False
+    run(sessions.tell())
+    assert len(store.streams) == 10
+
+
+def test_a_fault_while_telling_does_not_end_it(store, history, run, caplog):
+    """A session that goes on behind it is told of."""
+
+    async def live() -> None:
+        sessions = Sessions(store, history, tell_every_s=0.01)
+        sessions.start()
+        await sessions.attach(batch(*visits(0)))
+        store.fault = ValueError("ours")
+        await sessions.attach(batch(*visits(10)))
+        async with asyncio.timeout(5):
+            while "failed unexpectedly" not in caplog.text:
+                await asyncio.sleep(0.005)
+        store.fault = None
+        await sessions.attach(batch(*visits(25)))
+        async with asyncio.timeout(5):
+            while store.streams[1, "ax"][0].last != TEN + 25 * MINUTE_MS:
+                await asyncio.sleep(0.005)
+        await sessions.stop()
+
+    run(live())

@@ -194,6 +194,27 @@ def test_poison_in_the_spool_blocks_nobody_and_is_kept(tmp_path, run, caplog):
     run(scenario())
 
 
+def test_what_a_newer_version_has_spooled_blocks_nobody_and_is_kept(tmp_path, run, caplog):
+    """After a downgrade nobody here can read it; what waits behind it comes home."""
+    before = count("refused")
+
+    async def scenario() -> None:
+        async with scene(tmp_path) as s:
+            s.store.is_away = True
+            await s.write("first")
+            await s.spool.append([(*event("newer"), "member")])  # type: ignore[list-item]
+            await s.write("last")
+            s.store.is_away = False
+            await s.come_home()
+
+            assert s.store.names == ["first", "last"]
+            assert (await s.spooling.state()).refused == 1
+
+    run(scenario())
+    assert count("refused") == before + 1
+    assert "can't be read" in caplog.text
+
+
 def test_a_full_spool_tells_when_to_come_again(tmp_path, run):
     """Nothing is acknowledged that has no place; what waits is not touched."""
 

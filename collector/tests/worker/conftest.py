@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def event(name: str = "e", **members: Any) -> EventRow:
     return validate(RawBatch([raw], None, exact=False), 1, datetime.now(UTC)).rows[0]
 
 
+class OneConnection:
+    """A pool that has one connection, in the middle of a transaction that the test began."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def acquire(self, *, timeout: float) -> AsyncIterator[asyncpg.Connection]:
+        yield self._connection
+
+
 class Plant:
     """One database and one stream, both empty at first, and parts to run on them."""
 
@@ -66,7 +78,7 @@ class Plant:
     async def commit(self, *events: EventRow, on: Any = None) -> None:
         """Store *events* as one commit, in a transaction of the connection *on* if given."""
         rows = events or (event(),)
-        await PostgresEventStore(on or self.pool).append(rows)
+        await PostgresEventStore(self.pool if on is None else OneConnection(on)).append(rows)
         self.stored += len(rows)
 
     def log(self) -> Any:

@@ -238,6 +238,9 @@ class RejectedWriter:
             await self._store.bound(due, self._max_per_project)
         except StoreUnavailable as exc:
             logger.warning("Dead letters not bounded", extra={"reason": str(exc)})
+        except Exception:
+            # A fault of ours: the worker bounds them too; it must not pass unseen, nor end the task.
+            logger.exception("Dead letters not bounded")
 
 
 def _size(letter: DeadLetter) -> int:

@@ -61,8 +61,10 @@ class Sessions:
         history: SessionHistory,
         clock: Callable[[], float] = time.monotonic,
         max_streams: int = _MAX_STREAMS,
+        tell_every_s: float = _TELL_EVERY_S,
     ) -> None:
         self._max_streams = max_streams
+        self._tell_every_s = tell_every_s
         self._store = store
         self._history = history
         self._clock = clock
@@ -116,11 +118,16 @@ class Sessions:
         span = find(spans, at)
         if span is None or not span.first <= at <= span.last:
             span = place(spans, at)
-            self._untold[row.project_id, stream] = spans
+            self._tell_later((row.project_id, stream), spans)
         session_id, facts = _session(row.project_id, stream, span.origin)
         enrichment = row.enrichment
         text = f"{{{facts}}}" if enrichment is None else f"{enrichment[:-1]},{facts}}}"
         return EventRow._make((*row[:_SESSION], session_id, *row[_SESSION + 1 : _ENRICHMENT], text))
+
+    def _tell_later(self, stream: _Stream, spans: Spans) -> None:
+        """Note that the store does not know *spans* yet; without room it learns of them later."""
+        if len(self._untold) < self._max_streams or stream in self._untold:
+            self._untold[stream] = spans
 
     def _spans(self, stream: _Stream) -> Spans:
         """Return what is known of *stream*, to be added to."""
@@ -174,11 +181,15 @@ class Sessions:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                async with asyncio.timeout(_TELL_EVERY_S):
+                async with asyncio.timeout(self._tell_every_s):
                     await self._stopping.wait()
             except TimeoutError:
                 pass
-            await self.tell()
+            try:
+                await self.tell()
+            except Exception:
+                # The guard round a job: what was not told is when its session goes on.
+                logger.exception("Telling of sessions failed unexpectedly")
 
     async def tell(self) -> None:
         """Tell the store how far sessions have grown here; what it does not take waits."""

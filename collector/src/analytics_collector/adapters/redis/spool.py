@@ -8,6 +8,7 @@ acknowledge is theirs alone until each has seen, twice a second, what the others
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,49 @@ from analytics_collector.errors import ConfigurationError, StoreUnavailable
 from analytics_collector.interfaces import SpooledRows, SpoolFull, SpoolState
 from analytics_collector.model import EventRow
 
+logger = logging.getLogger(__name__)
+
 _LEAD_MS: Final = 10_000
 _READ_AT_ONCE: Final = 16
+# What `decode_rows` trips over in a record of a newer version, or one that is damaged.
+_UNREADABLE: Final = (ValueError, TypeError, LookupError)
 
 # A record is `<number> <seconds since 1970> <events> <rows>`. Numbers rise as long as the totals
 # live; those of a Redis that was emptied begin again, in another epoch.
-_APPEND: Final = """
+
+# Totals that went without their records (a Redis may evict) are counted anew, and the numbers go
+# on: would they begin again, who removes old records would take new ones with them.
+_REPAIR: Final = """
+local function each(key, visit)
+    for start = 0, redis.call('LLEN', key) - 1, 100 do
+        for _, record in ipairs(redis.call('LRANGE', key, start, start + 99)) do visit(record) end
+    end
+end
+local function repair(epoch)
+    if redis.call('HEXISTS', KEYS[2], 'epoch') == 1 then return 0 end
+    if redis.call('EXISTS', KEYS[1], KEYS[3]) == 0 then return 0 end
+    local last, events, bytes, refused = 0, 0, 0, 0
+    each(KEYS[1], function(record)
+        local number, some, rows = string.match(record, '^(%d+) %S+ (%d+) (.*)$')
+        last = math.max(last, tonumber(number))
+        events = events + tonumber(some)
+        bytes = bytes + #rows
+    end)
+    each(KEYS[3], function(rows)
+        local is_read, some = pcall(cjson.decode, rows)
+        refused = refused + (is_read and type(some) == 'table' and #some or 1)
+        bytes = bytes + #rows
+    end)
+    redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', last, 'events', events,
+        'bytes', bytes, 'refused', refused)
+    return 1
+end
+"""
+
+_MEND: Final = f"{_REPAIR} return repair(ARGV[1])"
+
+_APPEND: Final = f"""{_REPAIR}
+repair(ARGV[5])
 local bytes = tonumber(redis.call('HGET', KEYS[2], 'bytes') or '0')
 if bytes + #ARGV[3] > tonumber(ARGV[4]) then return 0 end
 redis.call('HSETNX', KEYS[2], 'epoch', ARGV[5])
@@ -96,9 +134,11 @@ class RedisSpool:
         self._records = f"{SPOOL}{{{name}}}"
         self._totals = f"{self._records}:totals"
         self._refused = f"{self._records}:refused"
+        self._keys = [self._records, self._totals, self._refused]
         self._leader = f"{self._records}:leader"
         self._self = secrets.token_hex(8)
         self._append = redis.register_script(_APPEND)
+        self._mend = redis.register_script(_MEND)
         self._remove = redis.register_script(_REMOVE)
         self._lead = redis.register_script(_LEAD)
         self._follow = redis.register_script(_FOLLOW)
@@ -112,6 +152,7 @@ class RedisSpool:
         """
         try:
             await self._redis.execute_command("WAITAOF", 1, 0, 1)  # type: ignore[no-untyped-call]
+            await self._mend_totals()
             await self.state()
         except ResponseError as exc:
             raise ConfigurationError(
@@ -136,7 +177,7 @@ class RedisSpool:
             # WAITAOF speaks of what its own connection has written.
             with _guard():
                 async with self._redis.pipeline(transaction=False) as pipeline:
-                    await self._append([self._records, self._totals], arguments, client=pipeline)
+                    await self._append(self._keys, arguments, client=pipeline)
                     pipeline.execute_command("WAITAOF", 1, 0, self.sync_timeout_ms)
                     has_room, (synced, _) = await pipeline.execute()
         finally:
@@ -147,30 +188,70 @@ class RedisSpool:
             raise StoreUnavailable("spool: Redis did not sync in time")
 
     async def oldest(self, max_events: int, max_bytes: int) -> SpooledRows | None:
-        """Return the rows that wait longest, or None. Raises `StoreUnavailable`."""
-        with _guard():
-            epoch: Any = await self._redis.hget(self._totals, "epoch")
-            records: Any = await self._redis.lrange(self._records, 0, _READ_AT_ONCE - 1)
+        """Return the rows that wait longest, or None. Raises `StoreUnavailable`.
+
+        What can't be read is kept apart when its turn comes.
+        """
+        while True:
+            with _guard():
+                epoch: Any = await self._redis.hget(self._totals, "epoch")
+                records: Any = await self._redis.lrange(self._records, 0, _READ_AT_ONCE - 1)
+            if not records:
+                return None
+            if found := await self._readable(epoch, records, max_events, max_bytes):
+                return found
+
+    async def _readable(
+        self, epoch: str | None, records: Sequence[str], max_events: int, max_bytes: int
+    ) -> SpooledRows | None:
+        """Return the first rows of *records*, up to what can't be read; keep apart such before."""
         rows: list[EventRow] = []
-        until, size_bytes = "0", 0
+        until, size_bytes = "", 0
         for record in records:
             number, _, events, payload = record.split(" ", 3)
             is_too_much = (
                 len(rows) + int(events) > max_events or size_bytes + len(payload) > max_bytes
             )
-            if rows and is_too_much:
+            if until and is_too_much:
                 break
-            until = number
-            size_bytes += len(payload)
-            rows += decode_rows(payload.encode())
-        return SpooledRows(f"{epoch} {until}", rows, size_bytes) if rows else None
+            try:
+                rows += decode_rows(payload.encode())
+            except _UNREADABLE as exc:
+                if until:
+                    break
+                await self._take_away(f"{epoch} {number}", int(events), payload.encode())
+                metrics.SPOOL_DRAINED.labels("refused").inc(int(events))
+                # Not the message, which may cite an event.
+                reason = type(exc).__name__
+                logger.error(
+                    "Spooled events can't be read", extra={"events": int(events), "reason": reason}
+                )
+            else:
+                until = number
+                size_bytes += len(payload)
+        return SpooledRows(f"{epoch} {until}", rows, size_bytes) if until else None
 
     async def remove(self, until: str, refused: Sequence[EventRow]) -> None:
         """Remove all up to *until*, and keep *refused* apart. Raises `StoreUnavailable`."""
+        await self._take_away(until, len(refused), encode_rows(refused))
+
+    async def _take_away(self, until: str, refused_events: int, refused: bytes) -> None:
         epoch, _, number = until.rpartition(" ")
-        keys = [self._records, self._totals, self._refused]
+        if not epoch:  # no record was seen
+            return
         with _guard():
-            await self._remove(keys, [epoch, number, len(refused), encode_rows(refused)])
+            is_of_epoch = await self._remove(self._keys, [epoch, number, refused_events, refused])
+        if not is_of_epoch:
+            # Nothing was removed, and who brought it home must not do so again without a pause.
+            metrics.SPOOL_FAILURES.inc()
+            await self._mend_totals()
+            logger.warning("Spool has lost its totals, or all that was in it")
+            raise StoreUnavailable("spool: of another epoch")
+
+    async def _mend_totals(self) -> None:
+        with _guard():
+            if await self._mend(self._keys, [self._self]):
+                logger.warning("Totals of the spool were lost and counted anew")
 
     async def state(self) -> SpoolState:
         """Return what waits, and since when. Raises `StoreUnavailable`."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from analytics_collector import metrics
-from analytics_collector.adapters.spool.file import SpoolFile, read_state
+from analytics_collector.adapters.spool.file import Record, SpoolFile, read_state
 from analytics_collector.adapters.spool.rows import decode_rows, encode_rows
 from analytics_collector.errors import ConfigurationError, StoreUnavailable
 from analytics_collector.interfaces import SpooledRows, SpoolFull, SpoolState
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FAILURES = (sqlite3.Error, OSError)
+# What `decode_rows` trips over in a record of a newer version, or one that is damaged.
+_UNREADABLE = (ValueError, TypeError, LookupError)
 
 
 class SqliteSpool:
@@ -66,14 +68,16 @@ class SqliteSpool:
         await self._do(lambda: self._file.append(len(rows), encode_rows(rows)))
 
     async def oldest(self, max_events: int, max_bytes: int) -> SpooledRows | None:
-        """Return the rows that wait longest, or None. Raises `StoreUnavailable`."""
+        """Return the rows that wait longest, or None. Raises `StoreUnavailable`.
+
+        What can't be read is kept apart when its turn comes.
+        """
 
         def read() -> SpooledRows | None:
-            records = self._file.oldest(max_events, max_bytes)
-            if not records:
-                return None
-            rows = [row for _, _, payload in records for row in decode_rows(payload)]
-            return SpooledRows(str(records[-1][0]), rows, sum(len(record[2]) for record in records))
+            while records := self._file.oldest(max_events, max_bytes):
+                if found := self._readable(records):
+                    return found
+            return None
 
         return await self._do(read)
 
@@ -114,6 +118,28 @@ class SqliteSpool:
     async def kept_keys(self) -> list[tuple[bytes, bytes, float]]:
         """Return what `keep_keys` kept. Raises `StoreUnavailable`."""
         return await self._do(self._file.kept_keys)
+
+    def _readable(self, records: Sequence[Record]) -> SpooledRows | None:
+        """Return the first rows of *records*, up to what can't be read; keep apart such before."""
+        until, size_bytes = 0, 0
+        rows: list[EventRow] = []
+        for record_id, events, payload in records:
+            try:
+                rows += decode_rows(payload)
+            except _UNREADABLE as exc:
+                if until:
+                    break
+                self._file.remove(record_id, events, payload)
+                metrics.SPOOL_DRAINED.labels("refused").inc(events)
+                # Not the message, which may cite an event.
+                reason = type(exc).__name__
+                logger.error(
+                    "Spooled events can't be read", extra={"events": events, "reason": reason}
+                )
+            else:
+                until = record_id
+                size_bytes += len(payload)
+        return SpooledRows(str(until), rows, size_bytes) if until else None
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
