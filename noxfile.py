@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all suites against servers of their own; arguments go to pytest."""
     _install(session, "tests")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    # More than there are cores, for many tests wait: for servers to start, above all.
+    workers = max(4, os.cpu_count() or 1)
+    session.run("python", "-m", "pytest", "-n", str(workers), *session.posargs)
 
 
 @nox.session

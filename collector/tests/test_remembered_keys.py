@@ -145,6 +145,28 @@ def test_a_store_that_hangs_costs_one_wait_and_not_one_each(run):
     run(scenario())
 
 
+def test_a_store_that_comes_and_goes_is_watched_once(run):
+    """However often it is back for a moment, one task asks whether it is back."""
+
+    async def scenario() -> None:
+        s = Scene()
+        await s.finds()
+        before = asyncio.all_tasks()
+        for number in range(5):
+            s.store.is_away = True
+            assert await s.finds() is True
+            s.store.is_away = False
+            # One that is not known yet is asked for, and shows that the store is back.
+            await s.finds([b"%d" % number])
+        s.store.is_away = True
+        assert await s.finds() is True
+
+        assert len(asyncio.all_tasks() - before) == 1
+        await s.keys.stop()
+
+    run(scenario())
+
+
 def test_a_clock_that_was_set_back_makes_no_key_valid_for_longer(run):
     """From the future nothing is known."""
 

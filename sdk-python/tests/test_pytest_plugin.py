@@ -19,7 +19,8 @@ def run_tests(pytester, monkeypatch):
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         monkeypatch.delenv(name, raising=False)
     # Plugins that our own tests happen to bring, one of which wants a client that we don't use.
-    others = " ".join(f"-p no:{name}" for name in ("valkey", "randomly", "respx", "anyio", "schemathesis"))
+    names = ("valkey", "randomly", "respx", "anyio", "schemathesis")
+    others = " ".join(f"-p no:{name}" for name in names)
     ini = f"[pytest]\nfilterwarnings = error\naddopts = --strict-config {others}\n"
 
     def run(source, *arguments, **files):

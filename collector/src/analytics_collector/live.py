@@ -285,9 +285,10 @@ class LiveTail:
         entries = await self._stream.after(cursor)
         if entries and entries[0].previous == cursor:
             return entries
-        # The stream is away, has a gap, or nothing new: then there may be no worker that fills it.
+        # The stream is away, has a gap, is of another log, or has nothing new: then there may be
+        # no worker that fills it. Only for something new it has waited itself.
         from_log = await self._log.after(cursor, _COMMITS_AT_ONCE)
-        if not from_log and entries is None:
+        if not from_log and entries != []:
             await asyncio.sleep(_POLL_S)
         return from_log
 

@@ -66,6 +66,7 @@ class RememberedKeys:
         self._is_away = False
         self._asked: Sequence[bytes] = ()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
 
     async def recall(self) -> None:
         """Read what was kept before this process began; what can't be read is left out."""
@@ -126,7 +127,9 @@ class RememberedKeys:
         if not self._is_away:
             self._is_away = True
             logger.warning("Keys are answered from memory", extra={"grace_s": self._grace_s})
-            self._start(self._watch())
+            # One that looked while the store was back for a moment goes on.
+            if self._watcher is None or self._watcher.done():
+                self._watcher = self._start(self._watch())
 
     async def _watch(self) -> None:
         """Ask until the store answers, so that what it says counts again at once."""
@@ -170,10 +173,11 @@ class RememberedKeys:
             except StoreUnavailable as exc:
                 logger.warning("A key was not forgotten on disk", extra={"reason": str(exc)})
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _thaw(document: Mapping[str, Any]) -> ApiKey:

@@ -325,10 +325,10 @@ def test_who_removes_nothing_since_the_totals_are_lost_hears_it(lossy, run):
         async with lossy() as (spool, lose):
             await spool.append([event("first")])
             await spool.append([event("second")])
-            before_it = await spool.oldest(*MUCH)
+            seen = await spool.oldest(*MUCH)
             await lose()
             with pytest.raises(StoreUnavailable, match="epoch"):
-                await spool.remove(f"other-{before_it.until}", [])
+                await spool.remove(seen.until, [])
 
             assert await drain(spool) == ["first", "second"]
             assert (await spool.state()).events == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -18,9 +19,10 @@ from analytics_collector.adapters.postgres.log import open_log
 from analytics_collector.adapters.redis.client import connect
 from analytics_collector.adapters.redis.live import RedisLiveStream
 from analytics_collector.adapters.redis.stream import EventStream
+from analytics_collector.errors import StoreUnavailable
 from analytics_collector.http import live as live_http
 from analytics_collector.live import LiveTail
-from analytics_collector.model import Cursor
+from analytics_collector.model import Cursor, Entry
 from analytics_collector.worker.publisher import Publisher
 
 _PATIENCE_S = 15.0
@@ -418,6 +420,59 @@ def test_who_hangs_up_gives_the_place_back(site, listen, eventually):
     for _ in range(5):
         listen(port=port).close()
         eventually(lambda: _listens(port, site))
+
+
+class Silent:
+    """A log in which nothing happens, and a stream that holds what is given; both are counted."""
+
+    def __init__(self, *streamed: Entry) -> None:
+        self.streamed = list(streamed)
+        self.reads = 0
+
+    async def latest(self) -> Cursor:
+        return Cursor(1, 1)
+
+    async def find(self, cursor: Cursor) -> Cursor | None:
+        raise StoreUnavailable("away")
+
+    async def after(self, cursor: Cursor, limit: int | None = None, *more: Any) -> list[Entry]:
+        self.reads += 1
+        await asyncio.sleep(0.001)
+        return self.streamed if limit is None else []
+
+
+def test_who_could_not_be_told_the_place_leaves_nobody_reading(site):
+    """The reading that began for a listener ends if it is refused."""
+    log = Silent()
+    port = site.variant(live=LiveTail(log, log, 10))
+
+    answer = site.ask(
+        "GET",
+        "/api/v1/live",
+        port,
+        headers={"x-api-key": site.keys["read"], "last-event-id": "1-2"},
+    )
+    reads = log.reads
+    time.sleep(0.1)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "STORE_UNAVAILABLE")
+    assert log.reads == reads
+
+
+def test_a_stream_of_another_database_is_not_read_without_a_pause():
+    """What it has at once is of no use: then it is as if it were away."""
+    source = Silent(Entry(Cursor(9, 9), Cursor(8, 8), "[]"))
+
+    async def follow() -> None:
+        tail = LiveTail(source, source, 10)
+        listener = tail.admit(live.Selection(1))
+        await tail.start()
+        await asyncio.sleep(0.15)
+        tail.leave(listener)
+
+    asyncio.run(follow())
+
+    assert source.reads == 2
 
 
 def test_a_question_for_the_headers_alone_is_answered_at_once(site):

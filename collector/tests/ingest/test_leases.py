@@ -149,6 +149,67 @@ def test_what_lies_unused_goes_back(servers):
     assert (held, kept) == (600, 0)
 
 
+def test_what_lies_unused_goes_back_while_others_are_busy():
+    """That somebody asks for another bucket again and again keeps nothing here."""
+    back = {}
+
+    class Noting:
+        """A store with plenty, which notes what it gets back."""
+
+        async def lease(self, requests):
+            back.update({request.name: request.back for request in requests if request.back})
+            return [Lease(request.wanted, 1e6) for request in requests]
+
+    async def run() -> None:
+        clock = [100.0]
+        leases = Leases(Noting(), clock=lambda: clock[0])
+        leases.start()
+        unused, busy = (Bucket(name, 60_000, clock[0]) for name in ("unused", "busy"))
+        await spend(leases, unused)
+        for _ in range(60):
+            clock[0] += 0.1
+            await spend(leases, busy, 600)
+            await asyncio.sleep(0)
+        assert unused.at_most(clock[0]) >= 60_000
+        leases._task.cancel()
+
+    asyncio.run(run())
+
+    assert back == {"unused": 600}
+
+
+@pytest.mark.parametrize(("limit", "there", "may_pass"), [(600, 4, True), (6_000_000, 1, False)])
+def test_one_who_needs_more_than_the_slice_asks_once(limit, there, may_pass):
+    """Only for the rest; and a no of Redis is a no, however fast the bucket fills up."""
+    asked = []
+
+    class Scarce:
+        """A store that has so much, and grants it as the real one does."""
+
+        async def lease(self, requests):
+            asked.extend(request for request in requests if request.least)
+            await asyncio.sleep(0.001)
+            return [
+                Lease(min(there, request.wanted) if there >= request.least else 0, there)
+                for request in requests
+            ]
+
+    before = metrics.LOCAL_LIMITS._value.get()
+
+    async def run() -> bool:
+        leases = Leases(Scarce())
+        leases.start()
+        bucket = Bucket("b", limit, time.monotonic())
+        bucket.slice = 3.0
+        passed = await spend(leases, bucket, 5)
+        leases._task.cancel()
+        return passed
+
+    assert asyncio.run(run()) is may_pass
+    assert [request.least for request in asked] == [2]
+    assert metrics.LOCAL_LIMITS._value.get() == before
+
+
 def test_a_batch_is_granted_as_a_whole_or_not_at_all(servers):
     """Two processes don't sit on halves of what either of them needs."""
 

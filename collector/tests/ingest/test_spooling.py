@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -267,14 +267,21 @@ def test_the_time_to_come_again_is_as_it_was_drained_lately(tmp_path, run):
     run(scenario())
 
 
+def _put_file_in_place_of(folder: Path) -> None:
+    """Leave no directory, nor room for one, though somebody may just make it again."""
+    while not folder.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileExistsError):
+            folder.touch(exist_ok=False)
+
+
 def test_a_spool_that_fails_is_a_503_and_no_more(tmp_path, run):
     """Without a disk it is as without a spool: the store is used when it is there."""
 
     async def scenario() -> None:
         async with scene(tmp_path / "spool") as s:
             await s.spool._do(s.spool._file.close)
-            shutil.rmtree(tmp_path / "spool")
-            (tmp_path / "spool").touch()  # nor can the directory be made again
+            _put_file_in_place_of(tmp_path / "spool")
             s.store.is_away = True
             with pytest.raises(StoreUnavailable, match="spool"):
                 await s.write("refused")

@@ -59,13 +59,18 @@ async def live(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(headers=_HEADERS, media_type="text/event-stream")
     tail: LiveTail = request.app.state.services.live
-    start = Position(await tail.start())
-    found = start if since is None else await tail.locate(since)
     try:
         listener = tail.admit(selection)
     except TooManyListeners:
         headers = {"Retry-After": str(_PLACES_RETRY_S)}
         raise Refusal("TOO_MANY_LISTENERS", headers=headers) from None
+    try:
+        start = Position(await tail.start())
+        found = start if since is None else await tail.locate(since)
+    except BaseException:
+        # The last one who leaves ends the reading, which may have begun.
+        tail.leave(listener)
+        raise
     return _Stream(_Feed(request, tail, listener).run(found, start), tail, listener)
 
 

@@ -89,7 +89,7 @@ class Bucket:
         self.owed = min(self.owed + rest, self.limit - self.left)
 
     def want(self, cost: int) -> None:
-        """Note that somebody waits for *cost* tokens."""
+        """Note that somebody waits for *cost* tokens beside the slice."""
         self.least = min(self.least, cost) if self.needed else cost
         self.needed += cost
 
@@ -99,6 +99,12 @@ class Bucket:
         self.slice_at = now
         self.left = max(0.0, left - self.owed)
         self.left_at = now
+
+    def drop_slice(self, now: float) -> None:
+        """Let the slice go back: it is still there, for whoever asks first."""
+        self.left = min(float(self.limit), self._left(now) + self.slice)
+        self.left_at = now
+        self.slice = 0.0
 
     def allowance(self, now: float, *, taken: int = 0, refused: int = 0) -> Allowance:
         """Return how it stands after *taken* tokens; if *refused*, when so many can be there."""

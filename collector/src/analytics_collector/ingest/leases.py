@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -43,6 +44,7 @@ class Leases:
         self._wake = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
         self._asked_at: float | None = None
+        self._sweep_at = clock() + _SWEEP_S
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -63,6 +65,7 @@ class Leases:
     async def take(self, costs: Sequence[tuple[Bucket, int]]) -> Bucket | None:
         """Take every cost from its bucket, or nothing; return the one that has too little."""
         give_up_at: float | None = None
+        asked: set[Bucket] = set()
         while True:
             now = self._clock()
             patient = give_up_at is None or now < give_up_at
@@ -71,7 +74,9 @@ class Leases:
             for bucket, cost in costs:
                 if bucket.slice >= cost:
                     continue
-                if bucket.at_most(now) < cost:
+                # Redis has just told those who asked; what came in since is not asked for.
+                known_at = bucket.left_at if shared and bucket in asked else now
+                if bucket.at_most(known_at) < cost:
                     return bucket
                 if shared:
                     unknown.append((bucket, cost))
@@ -82,6 +87,7 @@ class Leases:
             if give_up_at is None:
                 give_up_at = now + PATIENCE_S
             await self._next_round(unknown, give_up_at)
+            asked = {bucket for bucket, _ in unknown}
 
     def give_back(self, bucket: Bucket, cost: int) -> None:
         """Undo a `take` of this process."""
@@ -113,7 +119,7 @@ class Leases:
     async def _next_round(self, unknown: Sequence[tuple[Bucket, int]], give_up_at: float) -> None:
         """Wait until Redis was asked for these; after *give_up_at* go by the estimates."""
         for bucket, cost in unknown:
-            bucket.want(cost)
+            bucket.want(max(1, math.ceil(cost - bucket.slice)))
             self._ask(bucket)
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
@@ -126,6 +132,9 @@ class Leases:
         while True:
             try:
                 await self._step(store)
+                if self.shared and self._clock() >= self._sweep_at:
+                    self._sweep_at = self._clock() + _SWEEP_S
+                    await self._sweep(store)
             except Exception:
                 # The guard round a job: limits must hold, if only in this process.
                 logger.exception("Asking for tokens failed unexpectedly")
@@ -139,7 +148,6 @@ class Leases:
                 async with asyncio.timeout(_SWEEP_S):
                     await self._wake.wait()
             except TimeoutError:
-                await self._sweep(store)
                 return
         self._wake.clear()
         waiting, self._round = self._round, None
@@ -172,10 +180,11 @@ class Leases:
 
     async def _give_back(self, store: TokenStore, buckets: list[Bucket]) -> None:
         requests = []
+        now = self._clock()
         for bucket in buckets:
             self._holding.pop(bucket, None)
             requests.append(_request(bucket, 0, 0, bucket.slice))
-            bucket.slice = 0.0
+            bucket.drop_slice(now)
         await self._exchange(store, buckets, requests)
 
     async def _exchange(

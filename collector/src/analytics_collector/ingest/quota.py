@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 FLUSH_S: Final = 0.5
 # A project of which nothing is known yet may wait that long; then it may go on.
 PATIENCE_S: Final = 0.05
+# Where nothing could be learnt nobody waits again so soon.
+_LOOK_AGAIN_S: Final = 1.0
 # Projects that nobody has asked for in so many rounds are not looked after any more.
 _FORGET_AFTER: Final = 120
 
@@ -49,16 +52,20 @@ class MonthlyQuota:
         board: UsageBoard,
         default: int | None = None,
         month: Callable[[], date] = this_month,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """*default* holds where a project has no quota of its own; None is none."""
         self._ledger = ledger
         self._board = board
         self._default = default
         self._month = month
+        self._clock = clock
         self._pending: Counter[ProjectMonth] = Counter()
         self._written: dict[ProjectMonth, int] = {}
         # Projects that have a quota, and for how many rounds nobody has asked for each.
         self._watched: dict[int, int] = {}
+        # When to look again for projects of which nothing could be learnt.
+        self._look_again_at: dict[int, float] = {}
         self._hurry = asyncio.Event()
         self._stopping = False
         self._round: asyncio.Future[None] | None = None
@@ -89,7 +96,7 @@ class MonthlyQuota:
             return
         this = (key.project_id, self._month())
         if this not in self._written:
-            await self._first_look(key.project_id)
+            await self._first_look(this)
         self._watched[key.project_id] = 0
         if self._written.get(this, 0) + self._pending[this] >= quota:
             metrics.RATE_LIMITED.labels("quota").inc()
@@ -99,12 +106,19 @@ class MonthlyQuota:
                 "it can store more from the first of the next month, or with a higher quota.",
             )
 
-    async def _first_look(self, project_id: int) -> None:
+    async def _first_look(self, this: ProjectMonth) -> None:
+        project_id = this[0]
+        if self._clock() < self._look_again_at.get(project_id, 0.0):
+            return
         self._watched[project_id] = 0
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
         self._hurry.set()
         await asyncio.wait([self._round], timeout=PATIENCE_S)
+        if this in self._written:
+            self._look_again_at.pop(project_id, None)
+        else:
+            self._look_again_at[project_id] = self._clock() + _LOOK_AGAIN_S
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -152,6 +166,7 @@ class MonthlyQuota:
             self._watched[project_id] = rounds + 1
             if rounds > _FORGET_AFTER:
                 del self._watched[project_id]
+                self._look_again_at.pop(project_id, None)
         if not self._watched:
             self._written.clear()
             return

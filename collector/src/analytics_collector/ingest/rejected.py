@@ -239,7 +239,7 @@ class RejectedWriter:
         except StoreUnavailable as exc:
             logger.warning("Dead letters not bounded", extra={"reason": str(exc)})
         except Exception:
-            # A fault of ours: the worker bounds them too; it must not pass unseen, nor end the task.
+            # A fault of ours, and the worker bounds too: it must not pass unseen, nor end the task.
             logger.exception("Dead letters not bounded")
 
 
