@@ -17,7 +17,11 @@ set event_count = daily_counts.event_count + excluded.event_count
 select exists(select from commits where xid = $1::xid8 and commit_id = $2)
 
 -- name: has_restored
-select exists(select from commits where xid >= pg_snapshot_xmax(pg_current_snapshot()))
+-- A row can't be written by a transaction older than the one that `xid` names, unless it was restored
+-- into a cluster that has not counted so far. (Where it has counted further, the order is right.)
+select exists(
+    select from commits where xid::text::numeric % 4294967296 > xmin::text::numeric
+)
 
 -- name: renumber_restored
 -- Put what was restored before everything that this cluster commits, with each consumer where it
@@ -25,9 +29,14 @@ select exists(select from commits where xid >= pg_snapshot_xmax(pg_current_snaps
 -- the one at which a consumer stands the odd number after it, so that it is the last of those it
 -- has seen. (By commit_id alone the order would be another one: transactions commit out of it.)
 with restored as (
+    -- All that came in the same transaction.
     select max(commit_id) as last
     from commits
-    where xid >= pg_snapshot_xmax(pg_current_snapshot())
+    where xmin::text = (
+        select max(xmin::text)
+        from commits
+        where xid::text::numeric % 4294967296 > xmin::text::numeric
+    )
 ),
 places as (
     select name, xid, commit_id from consumers where commit_id <= (select last from restored)
