@@ -967,8 +967,6 @@ def test_a_working_directory_that_is_gone_is_no_error(run_program, tmp_path):
     """Nor is a home that does not exist."""
     program = run_program(
         """
-        # With it CPython 3.13.0 itself can import nothing in such a place.
-        sys.path.remove("")
         os.mkdir(sys.argv[1])
         os.chdir(sys.argv[1])
         os.rmdir(sys.argv[1])
@@ -977,6 +975,8 @@ def test_a_working_directory_that_is_gone_is_no_error(run_program, tmp_path):
         """,
         str(tmp_path / "gone"),
         HOME="/nonexistent",
+        # CPython 3.13.0 itself can't import `socket` there if it looks in the working directory.
+        PYTHONSAFEPATH="1",
     )
 
     assert program.stdout.split() == ["True", "True"], program.stderr
