@@ -253,6 +253,8 @@ def parse_instant(text: str) -> datetime:
     Raises `ValueError` for what is no instant, or none between the years 1 and 9999 in UTC.
     """
     instant = datetime.fromisoformat(text.replace("z", "Z"))
+    if instant.tzinfo is UTC:
+        return instant
     if instant.tzinfo is None:
         return instant.replace(tzinfo=UTC)
     try:

@@ -9,7 +9,6 @@ the client (campaign, referrer) are read, and at last URLs are cleaned and addre
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -63,7 +62,8 @@ class Enricher:
         if self._geo is not None:
             self._geo.refresh()
         plan = self._plan(key)
-        return replace(batch, rows=plan.enrich(batch, sender))
+        rows = plan.enrich(batch, sender)
+        return ValidBatch(rows, batch.indexes, batch.events, batch.rejected)
 
     def _plan(self, key: ApiKey) -> _Plan:
         plan = self._plans.get(key.project_id)
