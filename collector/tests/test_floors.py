@@ -14,8 +14,8 @@ PACKAGE = "analytics_collector"
 ROOT = Path(analytics_collector.__file__).parent
 
 FLOORS = [  # ground floor first
-    {"_limits", "errors", "logs", "metrics", "version"},
-    {"ingest.spans", "project_settings", "schemas.compiled", "schemas.cost", "settings"},
+    {"_limits", "errors", "logs", "metrics", "spans", "version", "wire"},
+    {"background", "project_settings", "schemas.compiled", "schemas.cost", "settings"},
     {"model", "schemas.document"},
     {"interfaces", "schemas.explain", "schemas.files", "schemas.infer"},
     {"origins", "remembered_keys", "schemas.plan", "schemas.report", "usage"},
@@ -36,7 +36,7 @@ FLOORS = [  # ground floor first
     | {"adapters.spool.sqlite", "ingest.spooling"},
     {"ingest.limit", "ingest.quota", "live"},
     {"adapters.postgres.funnel_sql", "adapters.postgres.key_store"}
-    | {"adapters.postgres.keys", "adapters.postgres.live", "adapters.postgres.quota"}
+    | {"adapters.postgres.administration", "adapters.postgres.live", "adapters.postgres.quota"}
     | {"adapters.postgres.schemas", "adapters.postgres.sessions", "adapters.postgres.store"}
     | {"adapters.redis.live", "analytics.funnel", "ingest.pipeline", "worker.consumer"}
     | {"worker.daily_counts", "worker.housekeeping", "worker.lag_watch", "worker.publisher"},

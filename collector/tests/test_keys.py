@@ -424,7 +424,7 @@ KEY_MATERIAL = {"key", "value", "digest", "key_digest", "secret", "checksum", "b
     [
         "keys.py",
         "http/auth.py",
-        "adapters/postgres/keys.py",
+        "adapters/postgres/administration.py",
         "adapters/postgres/key_store.py",
         "http/admin.py",
         "cli/keys.py",

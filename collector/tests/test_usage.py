@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime
 import pytest
 
 from analytics_collector import metrics
+from analytics_collector.background import FLUSH_S, CountWriter
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.model import KeyUse
-from analytics_collector.usage import MAX_WAITING, KeyUsage, UsageWriter
+from analytics_collector.usage import MAX_WAITING, KeyUsage
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -38,6 +39,10 @@ class Store:
         if self.fault is not None:
             raise self.fault
         self.uses += uses
+
+
+def writer_of(usage: KeyUsage, store: Store, every_s: float = FLUSH_S) -> CountWriter:
+    return CountWriter("usage of keys", usage, store.add_usage, every_s)
 
 
 def test_uses_are_added_up_by_key_and_given_once():
@@ -69,7 +74,7 @@ def test_what_could_not_be_written_is_written_with_what_came_since():
     """An outage of the store costs no count, and no count moves to another day."""
     clock = Clock()
     usage, store = KeyUsage(clock), Store()
-    writer = UsageWriter(usage, store)
+    writer = writer_of(usage, store)
 
     async def scenario() -> None:
         usage.request(1)
@@ -93,20 +98,24 @@ def test_what_could_not_be_written_is_written_with_what_came_since():
 def test_a_fault_of_ours_is_logged_and_counting_goes_on(caplog: pytest.LogCaptureFixture):
     """Statistics never end a server, nor do they end unseen."""
     usage, store = KeyUsage(Clock()), Store()
-    writer = UsageWriter(usage, store)
 
     async def scenario() -> None:
+        writer = writer_of(usage, store, every_s=0.01)
         usage.request(1)
         store.fault = RuntimeError("a mistake")
-        await writer.flush()
+        writer.start()
+        async with asyncio.timeout(10):
+            while not caplog.records:
+                await asyncio.sleep(0)
         store.fault = None
         usage.request(1)
-        await writer.flush()
+        await writer.stop()
 
     asyncio.run(scenario())
 
     assert len(store.uses) == 1
-    assert "Usage of keys lost" in caplog.text
+    (record,) = caplog.records
+    assert (record.levelname, record.job) == ("ERROR", "usage of keys")
 
 
 def test_what_was_counted_is_written_when_the_server_stops():
@@ -114,7 +123,7 @@ def test_what_was_counted_is_written_when_the_server_stops():
     usage, store = KeyUsage(Clock()), Store()
 
     async def scenario() -> None:
-        writer = UsageWriter(usage, store, every_s=3600)
+        writer = writer_of(usage, store, every_s=3600)
         writer.start()
         usage.request(1)
         await writer.stop()
@@ -129,7 +138,7 @@ def test_it_is_written_again_and_again():
     usage, store = KeyUsage(Clock()), Store()
 
     async def scenario() -> None:
-        writer = UsageWriter(usage, store, every_s=0.01)
+        writer = writer_of(usage, store, every_s=0.01)
         writer.start()
         for written in (1, 2):
             usage.request(1)

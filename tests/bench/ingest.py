@@ -30,7 +30,7 @@ import load
 import prefill
 
 from analytics_collector.adapters.migrate import migrate
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.embedded import embedded_servers
 from analytics_collector.ingest.validate import new_message_id
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 
 from analytics_collector.adapters.migrate import migrate
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from harness.waiting import wait_for
 
 SECRET = "a secret for the tests"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import asyncpg
 from redis.asyncio import Redis
 
 from analytics_collector._limits import MAX_BYTES_IN_FLIGHT
+from analytics_collector.adapters.postgres.administration import Administration
 from analytics_collector.adapters.postgres.dead_letters import PostgresDeadLetters
 from analytics_collector.adapters.postgres.key_store import PostgresKeyStore
-from analytics_collector.adapters.postgres.keys import Administration
 from analytics_collector.adapters.postgres.live import PostgresLiveLog
 from analytics_collector.adapters.postgres.pool import (
     STORE_FAILURES,
@@ -35,6 +35,7 @@ from analytics_collector.adapters.redis.sessions import RedisSessionStore
 from analytics_collector.adapters.redis.spool import RedisSpool
 from analytics_collector.adapters.redis.tokens import RedisTokenStore
 from analytics_collector.adapters.spool.sqlite import SqliteSpool, spool_name
+from analytics_collector.background import CountWriter
 from analytics_collector.errors import ConfigurationError, UnsafeStore
 from analytics_collector.http.body import InFlight
 from analytics_collector.ingest.enrich.geo import GeoDatabase
@@ -54,9 +55,9 @@ from analytics_collector.interfaces import EventStore, KeyStore
 from analytics_collector.keys import Keys
 from analytics_collector.live import LiveTail
 from analytics_collector.remembered_keys import RememberedKeys
-from analytics_collector.schemas.report import ReportWriter, SchemaReport
+from analytics_collector.schemas.report import SchemaReport
 from analytics_collector.settings import SPOOL_IN_REDIS, Settings
-from analytics_collector.usage import KeyUsage, UsageWriter
+from analytics_collector.usage import KeyUsage
 from analytics_collector.worker.reapply import Reapply
 
 _PROBE_S = 2.0
@@ -64,6 +65,18 @@ _END_S = 5.0
 
 logger = logging.getLogger(__name__)
 _REPLAY_TIMEOUT_S = 10.0
+
+
+class Job(Protocol):
+    """Something that goes on in the background, beside the requests."""
+
+    def start(self) -> None:
+        """Begin; needs a running event loop."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is at hand."""
+        ...
 
 
 class Probes:
@@ -117,18 +130,12 @@ class Services:
     probes: Probes
     limiter: RateLimiter
     trusted_proxies: int
-    leases: Leases
-    quota: MonthlyQuota
-    sessions: Sessions
     writer: GroupWriter
     outage: Outage | None
-    usage_writer: UsageWriter
-    rejected_writer: RejectedWriter
+    jobs: tuple[Job, ...]
     dead_letters: PostgresDeadLetters
     administration: Administration
     schemas: PostgresSchemas
-    plans: Plans
-    schema_reports: ReportWriter
     pools: tuple[asyncpg.Pool, ...]
     redis: Redis
 
@@ -145,21 +152,13 @@ class Services:
         await self.writer.stop()
         if self.outage is not None:
             await self.outage.stop()
-        await _end_together(
-            self.sessions.stop(),
-            self.usage_writer.stop(),
-            self.rejected_writer.stop(),
-            self.plans.stop(),
-            self.schema_reports.stop(),
-            self.quota.stop(),
-            self.leases.stop(),
-        )
+        await _end_together(job.stop() for job in self.jobs)
         for pool in self.pools:
             pool.terminate()
         await self.redis.aclose()
 
 
-async def _end_together(*ends: Coroutine[Any, Any, None]) -> None:
+async def _end_together(ends: Iterable[Awaitable[None]]) -> None:
     """Carry out *ends*; neither one that fails nor one that hangs keeps the others from theirs."""
     tasks = [asyncio.ensure_future(end) for end in ends]
     _, late = await asyncio.wait(tasks, timeout=_END_S)
@@ -193,33 +192,34 @@ async def build_services(settings: Settings) -> Services:
     ]
     redis = connect(settings.redis_url)
     leases = Leases(RedisTokenStore(redis))
-    leases.start()
     limiter = RateLimiter(defaults=_default_limits(settings), leases=leases)
     quota = MonthlyQuota(
         PostgresUsageLedger(books_pool), RedisUsageBoard(redis), settings.monthly_events
     )
-    quota.start()
     store = CountedStore(PostgresEventStore(write_pool), quota)
     key_store = PostgresKeyStore(door_pool)
     outage = await _outage(settings, redis, store, key_store)
     writer = GroupWriter(store, None if outage is None else outage.spooling)
     writer.start()
     sessions = Sessions(RedisSessionStore(redis), PostgresSessionHistory(door_pool))
-    sessions.start()
     usage = KeyUsage()
-    usage_writer = UsageWriter(usage, PostgresKeyStore(books_pool))
-    usage_writer.start()
     rejected = RejectedEvents()
     dead_letters = PostgresDeadLetters(read_pool)
-    rejected_writer = RejectedWriter(
-        rejected, dead_letters, settings.secret, settings.dead_letter_max_per_project
-    )
-    rejected_writer.start()
     report = SchemaReport()
     plans = Plans(PostgresSchemas(door_pool))
-    plans.start()
-    schema_reports = ReportWriter(report, PostgresSchemas(books_pool))
-    schema_reports.start()
+    jobs: tuple[Job, ...] = (
+        leases,
+        quota,
+        sessions,
+        plans,
+        CountWriter("usage of keys", usage, PostgresKeyStore(books_pool).add_usage),
+        CountWriter("report on schemas", report, PostgresSchemas(books_pool).add_findings),
+        RejectedWriter(
+            rejected, dead_letters, settings.secret, settings.dead_letter_max_per_project
+        ),
+    )
+    for job in jobs:
+        job.start()
     return Services(
         keys=Keys(
             key_store if outage is None else outage.keys,
@@ -243,18 +243,12 @@ async def build_services(settings: Settings) -> Services:
         probes=Probes(door_pool, redis),
         limiter=limiter,
         trusted_proxies=settings.trusted_proxies,
-        leases=leases,
-        quota=quota,
-        sessions=sessions,
         writer=writer,
         outage=outage,
-        usage_writer=usage_writer,
-        rejected_writer=rejected_writer,
+        jobs=jobs,
         dead_letters=dead_letters,
         administration=Administration(read_pool, settings.secret),
         schemas=PostgresSchemas(read_pool),
-        plans=plans,
-        schema_reports=schema_reports,
         pools=(write_pool, door_pool, books_pool, read_pool),
         redis=redis,
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Final, NamedTuple, Protocol
 
-from analytics_collector.ingest.spans import Spans
-from analytics_collector.model import ApiKey, DeadLetter, EventRow, KeptLetter, KeyUse, LetterFilter
+from analytics_collector.model import ApiKey, DeadLetter, EventRow, KeptLetter, LetterFilter
 from analytics_collector.project_settings import ProjectSettings
+from analytics_collector.spans import Spans
 
 
 class RowsRefused(Exception):
@@ -154,17 +154,6 @@ class KeyStore(Protocol):
 
     async def keep_digest(self, key_id: int, digest: bytes, pepper: str) -> None:
         """Store the key under *digest* from now on, which was made with *pepper* (its public id).
-
-        Raises `StoreUnavailable`.
-        """
-        ...
-
-
-class UsageStore(Protocol):
-    """Adds up how much keys are used."""
-
-    async def add_usage(self, uses: Sequence[KeyUse]) -> None:
-        """Add *uses*, each key and day once and in rising order, in one transaction.
 
         Raises `StoreUnavailable`.
         """
@@ -333,7 +322,7 @@ class SchemaFinding(NamedTuple):
 
 
 class SchemaStore(Protocol):
-    """Keeps the event schemas of projects, and what was found with them."""
+    """Keeps the event schemas of projects."""
 
     async def load_plan(self, project_id: int) -> StoredPlan:
         """Return the schemas of the project. Raises `StoreUnavailable`."""
@@ -341,10 +330,6 @@ class SchemaStore(Protocol):
 
     async def plan_revisions(self, project_ids: Sequence[int]) -> dict[int, int]:
         """Return the revisions of those that ever had a schema. Raises `StoreUnavailable`."""
-        ...
-
-    async def add_findings(self, findings: Sequence[SchemaFinding]) -> None:
-        """Add *findings* to those of before, in one transaction. Raises `StoreUnavailable`."""
         ...
 
 

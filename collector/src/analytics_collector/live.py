@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 
 from analytics_collector import metrics
-from analytics_collector.analytics.params import wire_time
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.model import Cursor, Entry
+from analytics_collector.wire import wire_time
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import jsonschema_rs
 import orjson
 
 from analytics_collector.errors import InvalidQuery
+from analytics_collector.wire import wire_name
 
 _SCHEMA: Final = orjson.loads(
     files("analytics_collector").joinpath("_spec/project-settings.json").read_bytes()
@@ -71,12 +72,13 @@ class ProjectSettings:
     privacy: Privacy = field(default_factory=Privacy)
 
 
-_SECTIONS: Final = {
+SECTIONS: Final = {
     "limits": Limits,
     "schemas": Schemas,
     "enrichment": Enrichment,
     "privacy": Privacy,
 }
+"""The members of `ProjectSettings`, and what each is."""
 
 
 def read_project_settings(document: Any) -> ProjectSettings:
@@ -91,7 +93,7 @@ def read_project_settings(document: Any) -> ProjectSettings:
     if fault is not None:
         place = ".".join(["settings", *map(str, fault.instance_path)])
         raise InvalidQuery(place, fault.message)
-    sections = {name: _section(kind, document.get(name, {})) for name, kind in _SECTIONS.items()}
+    sections = {name: _section(kind, document.get(name, {})) for name, kind in SECTIONS.items()}
     return ProjectSettings(**sections)
 
 
@@ -115,12 +117,7 @@ def merge_project_settings(document: Mapping[str, Any], patch: Mapping[str, Any]
 def _section(kind: type[Any], document: Mapping[str, Any]) -> Any:
     values = {}
     for spec in fields(kind):
-        value = document.get(_wire_name(spec.name))
+        value = document.get(wire_name(spec.name))
         if value is not None:
             values[spec.name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
-
-
-def _wire_name(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)

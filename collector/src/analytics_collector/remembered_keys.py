@@ -22,13 +22,7 @@ from analytics_collector import metrics
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.interfaces import KeyMemory, KeyStore
 from analytics_collector.model import ApiKey
-from analytics_collector.project_settings import (
-    Enrichment,
-    Limits,
-    Privacy,
-    ProjectSettings,
-    Schemas,
-)
+from analytics_collector.project_settings import SECTIONS, ProjectSettings
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +32,6 @@ _PROBE_S: Final = 1.0
 _PATIENCE_S: Final = 1.0
 _MAX_KEYS: Final = 10_000
 _CLOCK_NOISE_S: Final = 60.0
-_SECTIONS: Final = {
-    "limits": Limits,
-    "schemas": Schemas,
-    "enrichment": Enrichment,
-    "privacy": Privacy,
-}
 
 
 class RememberedKeys:
@@ -185,7 +173,7 @@ def _thaw(document: Mapping[str, Any]) -> ApiKey:
     values = dict(document)
     settings = {
         name: kind(**{member: _tuple(value) for member, value in values["settings"][name].items()})
-        for name, kind in _SECTIONS.items()
+        for name, kind in SECTIONS.items()
     }
     expires_at = values["expires_at"]
     values |= {

@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.embedded import ChildSpec, Supervisor, embedded_servers
 from analytics_collector.embedded.directory import DataDir
 from analytics_collector.embedded.lock import try_lock, unlock

@@ -6,8 +6,6 @@ bill goes by them. While the store is away the counts wait, at most `MAX_WAITING
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from analytics_collector import metrics
-from analytics_collector.errors import StoreUnavailable
-from analytics_collector.interfaces import UsageStore
 from analytics_collector.model import KeyUse
 
-logger = logging.getLogger(__name__)
-
-FLUSH_S: Final = 3.0
 MAX_WAITING: Final = 20_000
 _DAY_S: Final = 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,48 +88,3 @@ class KeyUsage:
                 return None
             count = self._counts[place] = _Count()
         return count
-
-
-class UsageWriter:
-    """Writes what was counted, every `FLUSH_S` seconds and at the end."""
-
-    def __init__(self, usage: KeyUsage, store: UsageStore, every_s: float = FLUSH_S) -> None:
-        self._usage = usage
-        self._store = store
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to write; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="usage writer")
-
-    async def stop(self) -> None:
-        """Write what was counted, then stop."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-        await self.flush()
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(self._every_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass  # the time has come
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Write what was counted; what can't be written waits for the next time."""
-        uses = self._usage.take()
-        if not uses:
-            return
-        try:
-            await self._store.add_usage(uses)
-        except StoreUnavailable as exc:
-            self._usage.put_back(uses)
-            logger.warning("Usage of keys not written", extra={"reason": str(exc)})
-        except Exception:
-            # A fault of ours: it costs statistics, and must neither pass unseen nor end the task.
-            logger.exception("Usage of keys lost")

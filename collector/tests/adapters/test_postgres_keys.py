@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from analytics_collector.adapters.postgres.administration import Administration, ProjectAdmin
 from analytics_collector.adapters.postgres.key_store import PostgresKeyStore
-from analytics_collector.adapters.postgres.keys import Administration, ProjectAdmin
 from analytics_collector.errors import Refusal
 from analytics_collector.keys import Keys, digest, pepper_id
 from analytics_collector.model import KeyUse

@@ -16,8 +16,8 @@ from analytics_collector.adapters.postgres.sessions import PostgresSessionHistor
 from analytics_collector.adapters.postgres.store import PostgresEventStore
 from analytics_collector.adapters.redis.client import connect
 from analytics_collector.adapters.redis.sessions import RedisSessionStore
-from analytics_collector.ingest.spans import CAP_MS, GAP_MS, Span, place
 from analytics_collector.interfaces import SessionsUnavailable, StreamTimes
+from analytics_collector.spans import CAP_MS, GAP_MS, Span, place
 
 NOON = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)

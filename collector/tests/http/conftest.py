@@ -21,7 +21,7 @@ import uvicorn
 import uvloop
 
 from analytics_collector.adapters.migrate import migrate
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.app import create_app
 from analytics_collector.assemble import Services, build_services
 from analytics_collector.embedded import Supervisor

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from analytics_collector.adapters.postgres.schemas import PostgresSchemas
+from analytics_collector.background import CountWriter
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.ingest import decode, schemas
 from analytics_collector.ingest.plans import Plans
@@ -21,11 +22,7 @@ from analytics_collector.interfaces import SchemaFinding
 from analytics_collector.model import ApiKey
 from analytics_collector.schemas.explain import Explainer
 from analytics_collector.schemas.plan import EventCheck, Plan
-from analytics_collector.schemas.report import (
-    MAX_WAITING_A_PROJECT,
-    ReportWriter,
-    SchemaReport,
-)
+from analytics_collector.schemas.report import MAX_WAITING_A_PROJECT, SchemaReport
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
@@ -216,7 +213,7 @@ def report_of(project, store, run):
 def test_what_could_not_be_written_is_written_later(project, store, door, run):
     """And added up with what came in between."""
     report = SchemaReport()
-    writer = ReportWriter(report, door)
+    writer = CountWriter("report on schemas", report, door.add_findings)
     report.add(project.id, "order", 1, NOW)
     door.is_away = True
     run(writer.flush())

@@ -14,10 +14,10 @@ import pytest
 
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.ingest.sessions import PATIENCE_S, Sessions
-from analytics_collector.ingest.spans import Span, Spans, merge, place
 from analytics_collector.ingest.validate import validate
 from analytics_collector.interfaces import SessionsUnavailable, StreamTimes
 from analytics_collector.model import RawBatch, ValidBatch
+from analytics_collector.spans import Span, Spans, merge, place
 
 MINUTE_MS = 60_000
 TEN = int(datetime(2026, 11, 26, 10, 0, tzinfo=UTC).timestamp() * 1000)

@@ -19,9 +19,9 @@ from analytics_collector.analytics.params import (
     FunnelRequest,
     Moment,
     Workflow,
-    wire_time,
 )
 from analytics_collector.analytics.steps import Mistakes, Step, read_steps
+from analytics_collector.wire import wire_time
 
 DEFINITION = (
     "Unique persons (userId, else anonymousId) that did the steps in this order, other events "

@@ -213,13 +213,6 @@ def _read_instant(
     return None
 
 
-def wire_time(instant: datetime | None) -> str | None:
-    """Return *instant* as it goes over the wire, such as 2026-11-20T10:00:31.120Z."""
-    if instant is None:
-        return None
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _whole_ms(instant: datetime) -> datetime:
     return instant.replace(microsecond=instant.microsecond // 1_000 * 1_000)
 

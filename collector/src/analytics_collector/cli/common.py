@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import click
 
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.errors import CollectorError, ConfigurationError
 from analytics_collector.settings import NOT_NEEDED, read_settings
 from analytics_collector.up import Installation, as_json

@@ -13,8 +13,8 @@ from typing import Any, Final
 import asyncpg
 import click
 
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.adapters.postgres.dead_letters import PostgresDeadLetters
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
 from analytics_collector.assemble import open_replayer
 from analytics_collector.cli.common import (
     data_dir_option,

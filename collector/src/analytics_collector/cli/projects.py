@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.cli.common import (
     administer,
     data_dir_option,

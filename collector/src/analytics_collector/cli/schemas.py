@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import click
 
-from analytics_collector.adapters.postgres.keys import ProjectAdmin
+from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.adapters.postgres.schemas import SchemaRegistry
 from analytics_collector.cli.common import data_dir_option, json_option, open_database, told
 from analytics_collector.model import DEFAULT_PROJECT

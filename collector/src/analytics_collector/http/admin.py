@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from analytics_collector.analytics.params import wire_time
 from analytics_collector.errors import InvalidQuery, Refusal
-from analytics_collector.http.auth import authorize
+from analytics_collector.http.auth import authorize, project_asked, within
 from analytics_collector.http.envelope import enveloped, read_document, success, whole
 from analytics_collector.keys import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
-from analytics_collector.model import DEFAULT_PROJECT, SCOPES, ApiKey
+from analytics_collector.model import DEFAULT_PROJECT, SCOPES
 from analytics_collector.origins import read_origins
+from analytics_collector.wire import wire_row
 
 MAX_NAME_CHARS: Final = 255
 DEFAULT_DAYS, MAX_DAYS = 30, 400
@@ -31,8 +31,8 @@ async def list_projects(request: Request) -> Response:
     """GET /api/v1/admin/projects: those that the key looks after."""
     key = await authorize(request, "admin")
     async with _session(request) as admin:
-        projects = await admin.list_projects(_within(key))
-    return success({"projects": [_wire(project) for project in projects]})
+        projects = await admin.list_projects(within(key))
+    return success({"projects": [wire_row(project) for project in projects]})
 
 
 async def create_project(request: Request) -> Response:
@@ -47,44 +47,43 @@ async def create_project(request: Request) -> Response:
     name = _read_name(document.get("name"), least=1)
     async with _session(request) as admin:
         project = await admin.create_project(name, _read_settings(document))
-    return success(_wire(project), 201)
+    return success(wire_row(project), 201)
 
 
 async def get_project(request: Request) -> Response:
     """GET /api/v1/admin/projects/{project_id}: its name and settings."""
     key = await authorize(request, "admin")
-    project_id = _project_id(request.path_params["project_id"], key)
+    project_id = project_asked(request.path_params["project_id"], key)
     async with _session(request) as admin:
-        return success(_wire(await admin.find_project(project_id)))
+        return success(wire_row(await admin.find_project(project_id)))
 
 
 async def change_project(request: Request) -> Response:
     """PATCH /api/v1/admin/projects/{project_id}: rename it, merge something into its settings."""
     key = await authorize(request, "admin")
-    project_id = _project_id(request.path_params["project_id"], key)
+    project_id = project_asked(request.path_params["project_id"], key)
     document = await _read(request, "name", "settings")
     name = _read_name(document["name"], least=1) if "name" in document else None
     async with _session(request) as admin:
         project = await admin.change_project(project_id, name, _read_settings(document))
-    return success(_wire(project))
+    return success(wire_row(project))
 
 
 async def list_keys(request: Request) -> Response:
     """GET /api/v1/admin/keys?projectId=: the keys of a project, one's own if none is named."""
     key = await authorize(request, "admin")
-    asked = request.query_params.get("projectId")
-    project_id = key.project_id if asked is None else _project_id(asked, key)
+    project_id = project_asked(request.query_params.get("projectId"), key)
     async with _session(request) as admin:
         await admin.find_project(project_id)
         keys = await admin.list_keys(within=project_id)
-    return success({"keys": [_wire(entry) for entry in keys]})
+    return success({"keys": [wire_row(entry) for entry in keys]})
 
 
 async def create_key(request: Request) -> Response:
     """POST /api/v1/admin/keys: make one; it is shown in this answer and never again."""
     key = await authorize(request, "admin")
     document = await _read(request, "projectId", "name", "scopes", "expiresAt", "allowedOrigins")
-    project_id = _project_id(whole(document.get("projectId", key.project_id)), key)
+    project_id = project_asked(whole(document.get("projectId")), key)
     async with _session(request) as admin:
         made = await admin.create_key(
             project_id,
@@ -93,14 +92,14 @@ async def create_key(request: Request) -> Response:
             _read_time(document.get("expiresAt")),
             read_origins(document.get("allowedOrigins")),
         )
-    return success(_wire(made), 201)
+    return success(wire_row(made), 201)
 
 
 async def get_key(request: Request) -> Response:
     """GET /api/v1/admin/keys/{key_id}: what may be shown of it."""
     key = await authorize(request, "admin")
     async with _session(request) as admin:
-        return success(_wire(await admin.find_key(_key_id(request), _within(key))))
+        return success(wire_row(await admin.find_key(_key_id(request), within(key))))
 
 
 async def change_key(request: Request) -> Response:
@@ -115,7 +114,7 @@ async def change_key(request: Request) -> Response:
     if "allowedOrigins" in document:
         changes["allowed_origins"] = read_origins(document["allowedOrigins"])
     async with _session(request) as admin:
-        return success(_wire(await admin.change_key(_key_id(request), changes, _within(key))))
+        return success(wire_row(await admin.change_key(_key_id(request), changes, within(key))))
 
 
 async def rotate_key(request: Request) -> Response:
@@ -126,15 +125,15 @@ async def rotate_key(request: Request) -> Response:
     if type(overlap_s) is not int or not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise InvalidQuery("overlapSeconds", f"must be a whole number from 0 to {MAX_OVERLAP_S}")
     async with _session(request) as admin:
-        made = await admin.rotate_key(_key_id(request), overlap_s, _within(key))
-    return success(_wire(made), 201)
+        made = await admin.rotate_key(_key_id(request), overlap_s, within(key))
+    return success(wire_row(made), 201)
 
 
 async def revoke_key(request: Request) -> Response:
     """DELETE /api/v1/admin/keys/{key_id}: end it, everywhere within 5 seconds."""
     key = await authorize(request, "admin")
     async with _session(request) as admin:
-        return success(_wire(await admin.revoke_key(_key_id(request), _within(key))))
+        return success(wire_row(await admin.revoke_key(_key_id(request), within(key))))
 
 
 async def key_usage(request: Request) -> Response:
@@ -144,8 +143,8 @@ async def key_usage(request: Request) -> Response:
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_DAYS:
         raise InvalidQuery("days", f"must be a whole number from 1 to {MAX_DAYS}")
     async with _session(request) as admin:
-        usage = await admin.key_usage(_key_id(request), int(text), _within(key))
-    return success(_wire(usage))
+        usage = await admin.key_usage(_key_id(request), int(text), within(key))
+    return success(wire_row(usage))
 
 
 _PROJECTS, _KEYS = "/api/v1/admin/projects", "/api/v1/admin/keys"
@@ -170,22 +169,6 @@ ROUTES: Final = [
 
 def _session(request: Request) -> Any:
     return request.app.state.services.administration.session()
-
-
-def _within(key: ApiKey) -> int | None:
-    """Return the id of the one project that *key* looks after, or None for all."""
-    return None if key.of_installation else key.project_id
-
-
-def _project_id(asked: Any, key: ApiKey) -> int:
-    """Return the id that *asked* (a part of the address, or of a document) is, if *key* may."""
-    if isinstance(asked, str) and re.fullmatch("[0-9]{1,18}", asked):
-        asked = int(asked)
-    if type(asked) is int and asked == key.project_id:
-        return asked
-    if type(asked) is int and key.of_installation and 0 < asked < 10**18:
-        return asked
-    raise Refusal("NOT_FOUND", "There is no project of that id.")
 
 
 def _key_id(request: Request) -> int:
@@ -236,23 +219,3 @@ def _read_time(value: Any) -> datetime | None:
     except (TypeError, ValueError, OverflowError):
         pass  # told below, as that the offset is missing
     raise InvalidQuery("expiresAt", "must be null or a time with its offset: 2027-01-31T12:00:00Z")
-
-
-def _wire(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *row* with its names and times as they go over the wire."""
-    return {_camel(name): _wire_value(value) for name, value in row.items()}
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-def _wire_value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return wire_time(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, list):
-        return [_wire(entry) if isinstance(entry, Mapping) else entry for entry in value]
-    return value

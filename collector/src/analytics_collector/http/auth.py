@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -38,6 +39,27 @@ async def authorize(request: Request, scope: str, *, is_use: bool = True) -> Api
         if not allows(key.allowed_origins, origin):
             raise Refusal("ORIGIN_NOT_ALLOWED")
     return key
+
+
+def within(key: ApiKey) -> int | None:
+    """Return the id of the one project that *key* looks after, or None for all."""
+    return None if key.of_installation else key.project_id
+
+
+def project_asked(asked: Any, key: ApiKey) -> int:
+    """Return the id of the project that *asked* names, that of *key* for None.
+
+    *asked* is text of an address, or decoded JSON. `Refusal` (NOT_FOUND) if *key* may not see it.
+    """
+    if asked is None:
+        return key.project_id
+    if isinstance(asked, str) and re.fullmatch("[0-9]{1,18}", asked):
+        asked = int(asked)
+    if type(asked) is int and asked == key.project_id:
+        return asked
+    if type(asked) is int and key.of_installation and 0 < asked < 10**18:
+        return asked
+    raise Refusal("NOT_FOUND", "There is no project of that id.")
 
 
 async def _find(request: Request, value: bytes, is_use: bool) -> ApiKey | None:

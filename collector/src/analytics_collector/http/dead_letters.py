@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from analytics_collector.analytics.params import wire_time
 from analytics_collector.errors import InvalidQuery, Refusal
-from analytics_collector.http.auth import authorize
+from analytics_collector.http.auth import authorize, project_asked, within
 from analytics_collector.http.envelope import enveloped, read_body, read_document, success, whole
 from analytics_collector.ingest.payload import MAX_PAYLOAD_BYTES, facts_of
 from analytics_collector.ingest.replay import MAX_AT_ONCE
 from analytics_collector.model import ApiKey, KeptLetter, LetterFilter
+from analytics_collector.wire import wire_row
 
 DEFAULT_LISTED, MAX_LISTED = 100, 500
 _FILTERS: Final = ("reason", "stage", "name", "from", "to")
@@ -37,7 +37,7 @@ async def list_letters(request: Request) -> Response:
     key = await authorize(request, "admin")
     query = request.query_params
     limit = _limit(query.get("limit", str(DEFAULT_LISTED)), MAX_LISTED)
-    wanted = _filter(query, _project_id(query.get("projectId"), key))
+    wanted = _filter(query, project_asked(query.get("projectId"), key))
     wanted = wanted._replace(behind=_read_cursor(query.get("cursor")))
     found = await _letters(request).newest(wanted, limit + 1)
     page = found[:limit]
@@ -67,7 +67,7 @@ async def edit_letter(request: Request) -> Response:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise InvalidQuery("payload", f"may have at most {MAX_PAYLOAD_BYTES} bytes as JSON")
     name, message_id = facts_of(document["payload"])
-    edited = await _letters(request).edit(letter_id, _within(key), payload, name, message_id)
+    edited = await _letters(request).edit(letter_id, within(key), payload, name, message_id)
     letter = await _find(request, key)
     if not edited:
         raise Refusal("CONFLICT", "What a consumer could not apply is stored, and stays as it is.")
@@ -78,7 +78,7 @@ async def delete_letter(request: Request) -> Response:
     """DELETE /api/v1/dead-letters/{letter_id}: remove it for good."""
     key = await authorize(request, "admin")
     letter_id = _letter_id(request)
-    if not await _letters(request).remove(letter_id, _within(key)):
+    if not await _letters(request).remove(letter_id, within(key)):
         raise _not_found()
     return success({"letterId": letter_id})
 
@@ -96,7 +96,7 @@ async def replay_letters(request: Request) -> Response:
     if not isinstance(dry_run, bool):
         raise InvalidQuery("dryRun", "must be true or false")
     limit = _limit(whole(document.get("limit", MAX_AT_ONCE)), MAX_AT_ONCE)
-    project_id = _project_id(whole(document.get("projectId")), key)
+    project_id = project_asked(whole(document.get("projectId")), key)
     if "ids" in document:
         wanted = LetterFilter(project_id, ids=_ids(document["ids"]))
     else:
@@ -107,7 +107,7 @@ async def replay_letters(request: Request) -> Response:
     return success(
         {
             "dryRun": dry_run,
-            "verdicts": [_camel(verdict._asdict()) for verdict in verdicts],
+            "verdicts": [wire_row(verdict._asdict()) for verdict in verdicts],
             "nextCursor": None if last is None else _cursor(last),
         }
     )
@@ -132,7 +132,7 @@ def _letters(request: Request) -> Any:
 
 
 async def _find(request: Request, key: ApiKey) -> KeptLetter:
-    wanted = LetterFilter(_within(key), ids=(_letter_id(request),))
+    wanted = LetterFilter(within(key), ids=(_letter_id(request),))
     found: list[KeptLetter] = await _letters(request).newest(wanted, 1, with_payload=True)
     if not found:
         raise _not_found()
@@ -148,24 +148,6 @@ def _letter_id(request: Request) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
         raise _not_found()
     return int(text)
-
-
-def _within(key: ApiKey) -> int | None:
-    return None if key.of_installation else key.project_id
-
-
-def _project_id(asked: Any, key: ApiKey) -> int:
-    if asked is None:
-        return key.project_id
-    if isinstance(asked, str) and re.fullmatch("[0-9]{1,18}", asked):
-        asked = int(asked)
-    if (
-        type(asked) is int
-        and (asked == key.project_id or key.of_installation)
-        and (0 < asked <= _MAX_ID)
-    ):
-        return asked
-    raise Refusal("NOT_FOUND", "There is no project of that id.")
 
 
 def _filter_document(value: Any, project_id: int) -> LetterFilter:
@@ -269,21 +251,9 @@ def _refuse(text: str) -> float:
 
 
 def _wire(letter: KeptLetter) -> dict[str, Any]:
-    content = _camel(letter._asdict())
+    content = wire_row(letter._asdict())
     payload = content.pop("payload")
     if payload is not None:
         # As it stands: a parser would change what it can't hold.
         content["payload"] = orjson.Fragment(payload)
     return content
-
-
-def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        _camel_name(name): wire_time(value) if isinstance(value, datetime) else value
-        for name, value in row.items()
-    }
-
-
-def _camel_name(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)

@@ -15,11 +15,11 @@ from analytics_collector.analytics.params import (
     Workflow,
     read_funnel,
     read_workflow,
-    wire_time,
 )
 from analytics_collector.errors import InvalidQuery, Refusal
 from analytics_collector.http.auth import authorize
 from analytics_collector.http.problems import json_response
+from analytics_collector.wire import wire_time
 
 MAX_QUERY_BYTES = 64 * 1_024
 DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from analytics_collector.analytics.params import wire_time
 from analytics_collector.errors import InvalidQuery
 from analytics_collector.http.auth import authorize
 from analytics_collector.http.envelope import enveloped, read_document, success
 from analytics_collector.schemas.document import read_event_name
+from analytics_collector.wire import wire_row
 
 # A schema may have 64 KiB; this is room for how it is written, and for what stands around it.
 MAX_DOCUMENT_BYTES: Final = 256 * 1_024
@@ -27,7 +25,7 @@ async def list_schemas(request: Request) -> Response:
     key = await authorize(request, "read")
     async with _session(request) as registry:
         schemas = await registry.list_all(key.project_id)
-    return success({"schemas": [_wire(schema) for schema in schemas]})
+    return success({"schemas": [wire_row(schema) for schema in schemas]})
 
 
 async def report(request: Request) -> Response:
@@ -35,7 +33,7 @@ async def report(request: Request) -> Response:
     key = await authorize(request, "read")
     async with _session(request) as registry:
         found = await registry.report(key.project_id)
-    return success({part: [_wire(row) for row in rows] for part, rows in found.items()})
+    return success({part: [wire_row(row) for row in rows] for part, rows in found.items()})
 
 
 async def get_schema(request: Request) -> Response:
@@ -47,8 +45,8 @@ async def get_schema(request: Request) -> Response:
         raise InvalidQuery("version", "must be a whole number from 1")
     async with _session(request) as registry:
         if version is None:
-            return success(_wire(await registry.find(key.project_id, name)))
-        return success(_wire(await registry.find_version(key.project_id, name, int(version))))
+            return success(wire_row(await registry.find(key.project_id, name)))
+        return success(wire_row(await registry.find_version(key.project_id, name, int(version))))
 
 
 async def put_schema(request: Request) -> Response:
@@ -67,14 +65,14 @@ async def put_schema(request: Request) -> Response:
         put = await registry.put(
             key.project_id, name, document["schema"], mode, sets_mode="mode" in document
         )
-    return success(_wire(put), 201 if put["is_new"] else 200)
+    return success(wire_row(put), 201 if put["is_new"] else 200)
 
 
 async def delete_schema(request: Request) -> Response:
     """DELETE /api/v1/schemas/{event_name}: let its events be unchecked; versions are kept."""
     key = await authorize(request, "admin")
     async with _session(request) as registry:
-        return success(_wire(await registry.remove(key.project_id, _event_name(request))))
+        return success(wire_row(await registry.remove(key.project_id, _event_name(request))))
 
 
 _SCHEMAS: Final = "/api/v1/schemas"
@@ -97,21 +95,3 @@ def _session(request: Request) -> Any:
 
 def _event_name(request: Request) -> str:
     return read_event_name(request.path_params["event_name"])
-
-
-def _wire(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *row* with its names and times as they go over the wire; schemas stay as they are."""
-    return {_camel(name): _wire_value(value) for name, value in row.items()}
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-def _wire_value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return wire_time(value)
-    if isinstance(value, list):
-        return [_wire(entry) for entry in value]
-    return value

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import Final
 
+from analytics_collector.background import Rounds
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.interfaces import SchemaStore
 from analytics_collector.schemas.plan import Plan, compile_plan, unknown_plan
@@ -29,23 +30,16 @@ class Plans:
 
     def __init__(self, store: SchemaStore, refresh_s: float = REFRESH_S) -> None:
         self._store = store
-        self._refresh_s = refresh_s
         self._plans: dict[int, Plan] = {}
         self._idle_rounds: dict[int, int] = {}
         self._loads: dict[int, asyncio.Task[Plan]] = {}
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("event schemas", self._look, refresh_s)
+        self.start = self._rounds.start
         self._is_away = False
-
-    def start(self) -> None:
-        """Begin to look for changes; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="event schemas")
 
     async def stop(self) -> None:
         """Stop looking."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
+        await self._rounds.stop()
         loads = list(self._loads.values())
         for load in loads:
             load.cancel()
@@ -80,20 +74,11 @@ class Plans:
         self._plans[project_id] = plan
         return plan
 
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(self._refresh_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass  # the time has come
-            try:
-                await self.refresh()
-            except StoreUnavailable as exc:
-                self._go_away(exc)
-            except Exception:
-                # A fault of ours: it must neither pass unseen nor end the task.
-                logger.exception("Event schemas not refreshed")
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        except StoreUnavailable as exc:
+            self._go_away(exc)
 
     async def refresh(self) -> None:
         """Load the plans that were changed, and forget those that nobody used for long.

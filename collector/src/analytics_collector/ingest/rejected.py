@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from analytics_collector import metrics
+from analytics_collector.background import Rounds
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.ingest.payload import (
     MAX_FRAGMENT_BYTES,
@@ -37,6 +38,7 @@ _GROUP: Final = 250
 _GROUP_BYTES: Final = 1_024 * 1_024
 _PAUSE_S: Final = 0.25
 _TRIES: Final = 5
+_RETRY_S: Final = 1.0
 _SPACE_BYTES: Final = 512
 """About what one takes beside its payload."""
 
@@ -155,34 +157,18 @@ class RejectedWriter:
         self._store = store
         self._secret = secret.encode()
         self._max_per_project = max_per_project
-        self._pause_s = pause_s
         self._added: Counter[int] = Counter()
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to write; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="dead letter writer")
+        self._rounds = Rounds("dead letters", self._write_some, pause_s)
+        self.start = self._rounds.start
 
     async def stop(self) -> None:
         """Write what was noted, as far as Postgres takes it at once, then stop."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            await self._write(self._rejected.take(), _TRIES)
-            await self._pause(self._pause_s)
+        await self._rounds.stop()
         while (group := self._rejected.take()) and await self._write(group, 1):
             pass
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass  # the time has come
+    async def _write_some(self) -> None:
+        await self._write(self._rejected.take(), _TRIES)
 
     async def _write(self, group: Sequence[_Noted], tries: int) -> bool:
         """Write *group*; return whether it was taken. What was not is counted as lost."""
@@ -195,9 +181,8 @@ class RejectedWriter:
                     await self._store.add(letters)
                     break
                 except StoreUnavailable:
-                    if not left or self._stopping.is_set():
+                    if not left or await self._rounds.pause(_RETRY_S):
                         raise
-                    await self._pause(1.0)
         except StoreUnavailable as exc:
             metrics.DEAD_LETTERS_DROPPED.inc(len(group))
             logger.warning("Dead letters lost", extra={"reason": str(exc), "letters": len(group)})

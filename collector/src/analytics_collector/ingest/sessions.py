@@ -14,7 +14,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -22,8 +21,8 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from analytics_collector import metrics
+from analytics_collector.background import Rounds
 from analytics_collector.errors import StoreUnavailable
-from analytics_collector.ingest.spans import Spans, find, merge, place
 from analytics_collector.interfaces import (
     SessionHistory,
     SessionStore,
@@ -31,6 +30,7 @@ from analytics_collector.interfaces import (
     StreamTimes,
 )
 from analytics_collector.model import EventRow, ValidBatch
+from analytics_collector.spans import Spans, find, merge, place
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,6 @@ class Sessions:
         tell_every_s: float = _TELL_EVERY_S,
     ) -> None:
         self._max_streams = max_streams
-        self._tell_every_s = tell_every_s
         self._store = store
         self._history = history
         self._clock = clock
@@ -72,18 +71,8 @@ class Sessions:
         self._untold: dict[_Stream, Spans] = {}
         self._ask_store_at = 0.0
         self._ask_history_at = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-
-    def start(self) -> None:
-        """Begin to tell the store of sessions that go on; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="sessions")
-
-    async def stop(self) -> None:
-        """Tell the store what it does not know yet, then stop."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
+        rounds = Rounds("sessions", self.tell, tell_every_s)
+        self.start, self.stop = rounds.start, rounds.stop
 
     @property
     def known_streams(self) -> int:
@@ -92,7 +81,7 @@ class Sessions:
 
     async def attach(self, batch: ValidBatch) -> ValidBatch:
         """Return *batch*, all of one project, with a session for each event of somebody."""
-        rows = list(batch.rows)
+        rows = batch.rows.copy()
         unknown: dict[str, list[int]] = {}
         later = []
         for position, row in enumerate(rows):
@@ -112,7 +101,7 @@ class Sessions:
             row = rows[position]
             spans = self._spans((row.project_id, stream))
             rows[position] = self._with_session(row, stream, spans, at)
-        return replace(batch, rows=rows)
+        return ValidBatch(rows, batch.indexes, batch.events, batch.rejected)
 
     def _with_session(self, row: EventRow, stream: str, spans: Spans, at: int) -> EventRow:
         span = find(spans, at)
@@ -177,19 +166,6 @@ class Sessions:
             metrics.SESSIONS_FORGOTTEN.inc(len(forgotten))
             return forgotten
         return [ask._replace(known=spans) for ask, spans in zip(forgotten, found, strict=True)]
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(self._tell_every_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-            try:
-                await self.tell()
-            except Exception:
-                # The guard round a job: what was not told is when its session goes on.
-                logger.exception("Telling of sessions failed unexpectedly")
 
     async def tell(self) -> None:
         """Tell the store how far sessions have grown here; what it does not take waits."""

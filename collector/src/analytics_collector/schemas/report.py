@@ -6,21 +6,15 @@ on it. All of it is bounded, for the names of events are the client's.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from analytics_collector import metrics
-from analytics_collector.errors import StoreUnavailable
-from analytics_collector.interfaces import SchemaFinding, SchemaStore
+from analytics_collector.interfaces import SchemaFinding
 from analytics_collector.model import Violation
 
-logger = logging.getLogger(__name__)
-
-FLUSH_S: Final = 2.0
 MAX_WAITING: Final = 10_000
 MAX_WAITING_A_PROJECT: Final = 2_000
 MAX_FAULTS: Final = 20
@@ -109,47 +103,3 @@ class SchemaReport:
             self._waiting += 1
             count = of_project[name, version] = _Count(seen_at, seen_at)
         return count
-
-
-class ReportWriter:
-    """Writes what was counted, every `FLUSH_S` seconds and at the end."""
-
-    def __init__(self, report: SchemaReport, store: SchemaStore, every_s: float = FLUSH_S) -> None:
-        self._report = report
-        self._store = store
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to write; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="schema report writer")
-
-    async def stop(self) -> None:
-        """Write what was counted, then stop."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(self._every_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass  # the time has come
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Write what was counted; what can't be written waits for the next time."""
-        findings = self._report.take()
-        if not findings:
-            return
-        try:
-            await self._store.add_findings(findings)
-        except StoreUnavailable as exc:
-            self._report.put_back(findings)
-            logger.warning("Report on schemas not written", extra={"reason": str(exc)})
-        except Exception:
-            # A fault of ours: it costs a report, and must neither pass unseen nor end the task.
-            logger.exception("Report on schemas lost")

@@ -20,7 +20,7 @@ _TIMEOUT_S = 5.0
 
 
 class PostgresKeyStore:
-    """Implements `interfaces.KeyStore` and `interfaces.UsageStore`."""
+    """Implements `interfaces.KeyStore`, and adds up how much keys are used."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

@@ -22,9 +22,9 @@ from analytics_collector.analytics.params import (
     Moment,
     Workflow,
     WorkflowDraft,
-    wire_time,
 )
 from analytics_collector.errors import Refusal, StoreUnavailable
+from analytics_collector.wire import wire_time
 
 QUERY_TIMEOUT_S = 30.0
 # The sort of a funnel stays in memory up to some 500,000 events; compiling its expressions would

@@ -10,8 +10,8 @@ import asyncpg
 
 from analytics_collector.adapters.postgres.pool import lend, store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
-from analytics_collector.ingest.spans import GAP_MS, Span, Spans, merge
 from analytics_collector.interfaces import StreamTimes
+from analytics_collector.spans import GAP_MS, Span, Spans, merge
 
 _SQL = load_blocks("analytics_collector.adapters.postgres", "queries/sessions.sql")
 _GAP: Final = timedelta(milliseconds=GAP_MS)

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from analytics_collector.adapters.redis.client import REDIS_FAILURES
 from analytics_collector.adapters.redis.names import session_stream, sessions_since
-from analytics_collector.ingest.spans import (
+from analytics_collector.interfaces import SessionsUnavailable, StreamTimes
+from analytics_collector.spans import (
     CAP_MS,
     GAP_MS,
     MAX_SPANS,
@@ -19,7 +20,6 @@ from analytics_collector.ingest.spans import (
     read_spans,
     write_spans,
 )
-from analytics_collector.interfaces import SessionsUnavailable, StreamTimes
 
 # After a stream's last event: longer than a session waits, so that late events find theirs.
 _KEEP_MS: Final = 2 * 60 * 60 * 1000

@@ -7,7 +7,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_collector.ingest.spans import (
+from analytics_collector.spans import (
     CAP_MS,
     GAP_MS,
     MAX_SPANS,
