@@ -12,6 +12,9 @@ from uuid import uuid4
 
 import pytest
 
+from analytics_collector.background import CountWriter
+from analytics_collector.ingest.plans import Plans
+
 SPEC = Path(__file__).parents[3] / "spec"
 BATCHES = json.loads((SPEC / "vectors" / "batch.json").read_text(encoding="utf-8"))["cases"]
 ORDER = {"orderId": "string", "itemCount": "number", "coupon": "string?"}
@@ -40,12 +43,10 @@ class Plan:
     def holds(self, name: str, schema: Any, **members: Any) -> None:
         """Register *schema*, and wait until the door goes by it."""
         version = self.put(name, schema, **members)["version"]
-        self.site.run(self.site.services.plans.refresh())
-        project_id = self.project_id
-        if self.site.services.plans.get(project_id) is None:
-            self.site.run(self.site.services.plans.load(project_id))
-        plan = self.site.services.plans.get(project_id)
-        assert plan is not None and plan.checks[name].version == version
+        (plans,) = (job for job in self.site.services.jobs if isinstance(job, Plans))
+        self.site.run(plans.refresh())
+        plan = plans.get(self.project_id) or self.site.run(plans.load(self.project_id))
+        assert plan.checks[name].version == version
 
     @property
     def project_id(self) -> int:
@@ -63,7 +64,9 @@ class Plan:
 
     def report(self) -> dict[str, Any]:
         """Return the report with all that was counted up to now."""
-        self.site.run(self.site.services.schema_reports.flush())
+        for job in self.site.services.jobs:
+            if isinstance(job, CountWriter):
+                self.site.run(job.flush())
         found: dict[str, Any] = self.ask("GET", "/report").json()["data"]
         return found
 

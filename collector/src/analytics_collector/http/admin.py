@@ -83,7 +83,7 @@ async def create_key(request: Request) -> Response:
     """POST /api/v1/admin/keys: make one; it is shown in this answer and never again."""
     key = await authorize(request, "admin")
     document = await _read(request, "projectId", "name", "scopes", "expiresAt", "allowedOrigins")
-    project_id = project_asked(whole(document.get("projectId")), key)
+    project_id = project_asked(whole(document.get("projectId", key.project_id)), key)
     async with _session(request) as admin:
         made = await admin.create_key(
             project_id,
