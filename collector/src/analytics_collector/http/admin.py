@@ -72,7 +72,7 @@ async def change_project(request: Request) -> Response:
 async def list_keys(request: Request) -> Response:
     """GET /api/v1/admin/keys?projectId=: the keys of a project, one's own if none is named."""
     key = await authorize(request, "admin")
-    project_id = project_asked(request.query_params.get("projectId"), key)
+    project_id = project_asked(request.query_params.get("projectId", key.project_id), key)
     async with _session(request) as admin:
         await admin.find_project(project_id)
         keys = await admin.list_keys(within=project_id)

@@ -47,12 +47,10 @@ def within(key: ApiKey) -> int | None:
 
 
 def project_asked(asked: Any, key: ApiKey) -> int:
-    """Return the id of the project that *asked* names, that of *key* for None.
+    """Return the id of the project that *asked*, text of an address or decoded JSON, names.
 
-    *asked* is text of an address, or decoded JSON. `Refusal` (NOT_FOUND) if *key* may not see it.
+    `Refusal` (NOT_FOUND) if *key* does not look after it.
     """
-    if asked is None:
-        return key.project_id
     if isinstance(asked, str) and re.fullmatch("[0-9]{1,18}", asked):
         asked = int(asked)
     if type(asked) is int and asked == key.project_id:

@@ -37,7 +37,7 @@ async def list_letters(request: Request) -> Response:
     key = await authorize(request, "admin")
     query = request.query_params
     limit = _limit(query.get("limit", str(DEFAULT_LISTED)), MAX_LISTED)
-    wanted = _filter(query, project_asked(query.get("projectId"), key))
+    wanted = _filter(query, project_asked(query.get("projectId", key.project_id), key))
     wanted = wanted._replace(behind=_read_cursor(query.get("cursor")))
     found = await _letters(request).newest(wanted, limit + 1)
     page = found[:limit]
@@ -96,7 +96,7 @@ async def replay_letters(request: Request) -> Response:
     if not isinstance(dry_run, bool):
         raise InvalidQuery("dryRun", "must be true or false")
     limit = _limit(whole(document.get("limit", MAX_AT_ONCE)), MAX_AT_ONCE)
-    project_id = project_asked(whole(document.get("projectId")), key)
+    project_id = project_asked(whole(document.get("projectId", key.project_id)), key)
     if "ids" in document:
         wanted = LetterFilter(project_id, ids=_ids(document["ids"]))
     else:
