@@ -30,7 +30,7 @@ FLOORS = [  # ground floor first
     {"adapters.postgres.pool", "adapters.redis.quota", "adapters.redis.sessions"}
     | {"adapters.redis.stream", "adapters.redis.tokens", "adapters.spool.file"}
     | {"adapters.spool.rows", "analytics.params", "ingest.leases", "ingest.validate"}
-    | {"ingest.write"},
+    | {"ingest.visitor", "ingest.write"},
     {"adapters.postgres.dead_letters"},
     {"adapters.postgres.lag", "adapters.postgres.log", "adapters.redis.spool"}
     | {"adapters.spool.sqlite", "ingest.spooling"},
@@ -40,13 +40,13 @@ FLOORS = [  # ground floor first
     | {"adapters.postgres.schemas", "adapters.postgres.sessions", "adapters.postgres.store"}
     | {"adapters.redis.live", "analytics.funnel", "ingest.pipeline", "worker.consumer"}
     | {"worker.daily_counts", "worker.housekeeping", "worker.lag_watch", "worker.publisher"},
-    {"adapters.postgres.reader", "http.auth", "http.body", "http.middleware", "http.peer"}
-    | {"http.problems", "ingest.replay", "worker.run"},
+    {"adapters.postgres.reader", "http.auth", "http.body", "http.cors", "http.middleware"}
+    | {"http.peer", "http.problems", "http.visitor_cookie", "ingest.replay", "worker.run"},
     {"http.envelope", "worker.reapply"},
     {"doctor.findings", "http.address_limit"},
     {"doctor.host", "doctor.services"},
     {"doctor"},
-    {"assemble", "http.admin", "http.cors", "http.dead_letters", "http.docs"}
+    {"assemble", "http.admin", "http.dead_letters", "http.docs"}
     | {"http.dry_run", "http.health", "http.ingest", "http.live", "http.protocol"}
     | {"http.query", "http.schemas", "http.tracing"},
     {"http.routes"},

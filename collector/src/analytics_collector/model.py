@@ -50,6 +50,8 @@ class Sender(NamedTuple):
 
     ip: str | None = None
     user_agent: str | None = None
+    remembered_id: str | None = None
+    """The `anonymousId` in its cookie, "" if it has none; None where no cookie is wanted."""
 
 
 NO_SENDER = Sender()
@@ -144,6 +146,8 @@ class Accepted:
     duplicates: int
     rejected: list[Rejection]
     durability: Durability = COMMITTED
+    anonymous_id: str | None = None
+    """Who the visitor is, where that is to be remembered in a cookie."""
 
 
 class Cursor(NamedTuple):

@@ -45,6 +45,11 @@ def allows(allowed: tuple[str, ...] | None, origin: bytes) -> bool:
     return any(_matches(pattern, name) for pattern in allowed)
 
 
+def names(allowed: tuple[str, ...] | None, origin: bytes) -> bool:
+    """Return whether *origin* itself is among these: not by a star, nor because any is allowed."""
+    return allowed is not None and origin.decode("latin-1").lower() in allowed
+
+
 def _matches(pattern: str, name: str) -> bool:
     before, star, after = pattern.partition("*")
     if not star:

@@ -63,6 +63,13 @@ class Privacy:
 
 
 @dataclass(frozen=True, slots=True)
+class Browser:
+    """What the collector does for the browsers of a project's visitors."""
+
+    anonymous_id_cookie: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectSettings:
     """All of it."""
 
@@ -70,6 +77,7 @@ class ProjectSettings:
     schemas: Schemas = field(default_factory=Schemas)
     enrichment: Enrichment = field(default_factory=Enrichment)
     privacy: Privacy = field(default_factory=Privacy)
+    browser: Browser = field(default_factory=Browser)
 
 
 SECTIONS: Final = {
@@ -77,6 +85,7 @@ SECTIONS: Final = {
     "schemas": Schemas,
     "enrichment": Enrichment,
     "privacy": Privacy,
+    "browser": Browser,
 }
 """The members of `ProjectSettings`, and what each is."""
 

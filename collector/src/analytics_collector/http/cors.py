@@ -3,6 +3,10 @@
 Only the addresses that take events are wrapped in this; all others answer pages of foreign
 origins as if there were no CORS. A preflight carries no key, so it is answered for any origin;
 whether the origin may use the key is decided when the request comes (see `auth`).
+
+A page may send its cookies along. What it is then told of its events it can read only where the
+key names its origin; refusals, which depend on no cookie, it can read anyway: a page that sees
+nothing of them would send again and again.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _Headers = list[tuple[bytes, bytes]]
 
 METHODS: Final = ["POST", "OPTIONS"]
+# Where the scope of a request says whether its key names the page's origin exactly.
+IS_NAMED_PAGE: Final = "analytics_is_named_page"
+_CREDENTIALS: Final = (b"access-control-allow-credentials", b"true")
 _PREFLIGHT: Final[_Headers] = [
     (b"access-control-allow-methods", b"POST"),
     (
@@ -23,6 +30,7 @@ _PREFLIGHT: Final[_Headers] = [
     ),
     # The longest time for which a browser believes it.
     (b"access-control-max-age", b"7200"),
+    _CREDENTIALS,
     (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
 ]
 _ANSWER: Final[_Headers] = [
@@ -56,7 +64,10 @@ class Cors:
 
         async def send_readable(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], allow, *_ANSWER]
+                headers = [*message["headers"], allow, *_ANSWER]
+                if message["status"] != 202 or scope.get(IS_NAMED_PAGE):
+                    headers.append(_CREDENTIALS)
+                message["headers"] = headers
             await send(message)
 
         await self._app(scope, receive, send_readable)

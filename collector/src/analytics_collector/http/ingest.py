@@ -16,13 +16,16 @@ from starlette.types import Receive, Scope, Send
 
 from analytics_collector import metrics
 from analytics_collector.errors import Refusal, StoreUnavailable
+from analytics_collector.http import visitor_cookie
 from analytics_collector.http.auth import authorize
 from analytics_collector.http.body import Body
-from analytics_collector.http.peer import client_ip
+from analytics_collector.http.cors import IS_NAMED_PAGE
+from analytics_collector.http.peer import came_by_https, client_ip
 from analytics_collector.http.problems import problem, store_unavailable, verdict
 from analytics_collector.ingest.buckets import Allowance
 from analytics_collector.ingest.decode import check_content_type, is_gzip
-from analytics_collector.model import NO_SENDER, Accepted, Sender
+from analytics_collector.model import NO_SENDER, Accepted, ApiKey, Sender
+from analytics_collector.origins import names
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -50,7 +53,8 @@ class IngestEndpoint:
                 response.headers["Connection"] = "close"
         else:
             _ACCEPTED.inc()
-            await _send_accepted(send, accepted, rate_headers, scope["request_id"])
+            more = rate_headers + _visitor_headers(request, accepted)
+            await _send_accepted(send, accepted, more, scope["request_id"])
             return
         metrics.ANSWERS.labels(str(response.status_code)).inc()
         await response(scope, receive, send)
@@ -71,42 +75,55 @@ async def _accept(
     with services.in_flight.share() as share:
         content = await body.read(share)
         accepted: Accepted = await services.pipeline.accept(
-            content, gzipped, key, share.grow_to, sender=_sender(request, headers)
+            content, gzipped, key, share.grow_to, sender=_sender(request, headers, key)
         )
     return accepted
 
 
-def _sender(request: Request, headers: dict[bytes, bytes]) -> Sender:
+def _sender(request: Request, headers: dict[bytes, bytes], key: ApiKey) -> Sender:
     # A browser names the origin of the page. Other senders are servers: their address and program
     # say nothing of the user.
     if b"origin" not in headers:
         return NO_SENDER
+    request.scope[IS_NAMED_PAGE] = is_named = names(key.allowed_origins, headers[b"origin"])
+    wants_cookie = is_named and visitor_cookie.is_wanted(key, headers)
     trusted_proxies = request.app.state.services.trusted_proxies
-    return Sender(client_ip(request.scope, trusted_proxies), _text(headers.get(b"user-agent")))
+    return Sender(
+        client_ip(request.scope, trusted_proxies),
+        _text(headers.get(b"user-agent")),
+        visitor_cookie.recall(headers) if wants_cookie else None,
+    )
+
+
+def _visitor_headers(request: Request, accepted: Accepted) -> _Headers:
+    if accepted.anonymous_id is None:
+        return []
+    trusted_proxies = request.app.state.services.trusted_proxies
+    is_secure = came_by_https(request.scope, trusted_proxies)
+    return visitor_cookie.remember(accepted.anonymous_id, is_secure=is_secure)
 
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def _send_accepted(
-    send: Send, accepted: Accepted, rate_headers: _Headers, request_id: str
-) -> None:
-    body = orjson.dumps(
-        {
-            "status": "accepted",
-            "eventCount": accepted.event_count,
-            "queuedId": f"batch_{request_id}",
-            "processingAt": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
-            "duplicates": accepted.duplicates,
-            "durability": accepted.durability,
-            "rejected": [verdict(rejection) for rejection in accepted.rejected],
-        }
-    )
+async def _send_accepted(send: Send, accepted: Accepted, more: _Headers, request_id: str) -> None:
+    answer: dict[str, Any] = {
+        "status": "accepted",
+        "eventCount": accepted.event_count,
+        "queuedId": f"batch_{request_id}",
+        "processingAt": datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z",
+        "duplicates": accepted.duplicates,
+        "durability": accepted.durability,
+        "rejected": [verdict(rejection) for rejection in accepted.rejected],
+    }
+    if accepted.anonymous_id is not None:
+        answer["anonymousId"] = accepted.anonymous_id
+    body = orjson.dumps(answer)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        *rate_headers,
+        *more,
     ]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": body})

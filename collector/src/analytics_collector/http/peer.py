@@ -36,6 +36,18 @@ def client_ip(scope: Scope, trusted_proxies: int) -> str | None:
     return _canonical(hops[-trusted_proxies].decode("latin-1")) or address
 
 
+def came_by_https(scope: Scope, trusted_proxies: int) -> bool:
+    """Return whether the client's own connection was encrypted, as far as our proxies tell."""
+    if scope["scheme"] == "https":
+        return True
+    return bool(trusted_proxies) and any(
+        hop.strip().lower() == b"https"
+        for name, value in scope["headers"]
+        if name == b"x-forwarded-proto"
+        for hop in value.split(b",")
+    )
+
+
 @lru_cache(_MAX_CACHED)
 def network_of(address: str) -> str:
     """Return who is counted as one client: an IPv4 address, or the /64 of an IPv6 one.

@@ -26,6 +26,7 @@ from analytics_collector.ingest.schemas import SchemaChecks, Verdict
 from analytics_collector.ingest.sessions import Sessions
 from analytics_collector.ingest.turnstile import Turnstile
 from analytics_collector.ingest.validate import validate
+from analytics_collector.ingest.visitor import with_visitor
 from analytics_collector.ingest.write import GroupWriter, Stored
 from analytics_collector.model import (
     NO_SENDER,
@@ -112,6 +113,9 @@ class Pipeline:
         await self._turnstile.enter(key.project_id, body, gzipped)
         raw, size_bytes = self._decode(body, gzipped, key, reserve, received_at)
         batch = await self.judge(raw, key, received_at, is_counted=True)
+        visitor = None
+        if sender.remembered_id is not None and batch.rows:
+            batch, visitor = with_visitor(batch, sender.remembered_id)
         if batch.rows:
             await self._limiter.admit_events(key, batch.rows)
         batch, stored = await self._store(batch, key, sender, size_bytes)
@@ -120,7 +124,7 @@ class Pipeline:
             self._rejected.note(raw, rejected, key, received_at)
         acknowledged = len(batch.rows) - len(stored.refused)
         self._usage.events(key.key_id, acknowledged, len(rejected))
-        return _outcome(batch, stored, rejected)
+        return _outcome(batch, stored, rejected, visitor)
 
     async def judge(
         self, raw: RawBatch, key: ApiKey, received_at: datetime, *, is_counted: bool = False
@@ -201,7 +205,9 @@ def _all_rejected(batch: ValidBatch, stored: Stored) -> list[Rejection]:
     ]
 
 
-def _outcome(batch: ValidBatch, stored: Stored, rejected: list[Rejection]) -> Accepted:
+def _outcome(
+    batch: ValidBatch, stored: Stored, rejected: list[Rejection], visitor: str | None
+) -> Accepted:
     duplicates = len(stored.duplicates)
     event_count = len(batch.rows) - len(stored.refused)
     _ACCEPTED.inc(event_count - duplicates)
@@ -214,4 +220,4 @@ def _outcome(batch: ValidBatch, stored: Stored, rejected: list[Rejection]) -> Ac
         rejected.sort(key=lambda rejection: rejection.index)
     if not event_count:
         raise Refusal("ALL_EVENTS_REJECTED", details={"rejected": rejected})
-    return Accepted(event_count, duplicates, rejected, stored.durability)
+    return Accepted(event_count, duplicates, rejected, stored.durability, visitor)
