@@ -57,7 +57,7 @@ REFUSED_FOR_THEIR_MEANING = {
 # not exist is. `test_vectors` has these, one by one.
 JUDGED_ONE_BY_ONE = {"sendEvents", "validateEvents"}
 # Another address, with a parameter in this place, takes the methods that they do not have.
-SHARED = {"/api/v1/schemas/report", "/api/v1/dead-letters/replay"}
+SHARED = {"/api/v1/dead-letters/replay"}
 
 
 def wrong_in_headers(case):

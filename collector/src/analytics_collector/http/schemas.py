@@ -29,7 +29,7 @@ async def list_schemas(request: Request) -> Response:
 
 
 async def report(request: Request) -> Response:
-    """GET /api/v1/schemas/report: events that did not fit, and events that no schema is for."""
+    """GET /api/v1/schemas-report: events that did not fit, and events that no schema is for."""
     key = await authorize(request, "read")
     async with _session(request) as registry:
         found = await registry.report(key.project_id)
@@ -76,12 +76,14 @@ async def delete_schema(request: Request) -> Response:
 
 
 _SCHEMAS: Final = "/api/v1/schemas"
+# Not below the schemas: an event may have any name, also `report`.
+_REPORT: Final = "/api/v1/schemas-report"
 
 ROUTES: Final = [
     Route(path, enveloped(endpoint), methods=[method], name=endpoint.__name__)
     for method, path, endpoint in [
         ("GET", _SCHEMAS, list_schemas),
-        ("GET", _SCHEMAS + "/report", report),
+        ("GET", _REPORT, report),
         ("GET", _SCHEMAS + "/{event_name:path}", get_schema),
         ("PUT", _SCHEMAS + "/{event_name:path}", put_schema),
         ("DELETE", _SCHEMAS + "/{event_name:path}", delete_schema),
