@@ -80,7 +80,10 @@ class LiveStream(Protocol):
     """The fast copy of the log."""
 
     async def after(self, cursor: Cursor) -> list[Entry] | None:
-        """Return the next entries, waiting a moment for the first; None if it is away."""
+        """Return the next entries, waiting a moment for the first; None if it did not wait.
+
+        That is if it is away, or has nothing but what others put into it.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from analytics_collector.adapters.redis.client import connect
+from analytics_collector.adapters.redis.live import RedisLiveStream
 from analytics_collector.adapters.redis.names import STREAM, STREAM_TAIL
 from analytics_collector.adapters.redis.stream import ConsumerGroup, EventStream
 from analytics_collector.model import Cursor, Entry
@@ -220,3 +221,18 @@ def test_a_task_that_is_cancelled_ends_whatever_it_was_doing(redis, run):
         return deaf
 
     assert run(scenario()) == []
+
+
+def test_entries_of_others_are_passed_over_and_not_read_again(redis, stream, run):
+    """Who follows is told that nothing was waited for, and pauses; what is ours comes still."""
+    live = RedisLiveStream(redis)
+    for number in range(20):
+        run(redis.xadd(STREAM, {"what": "else"}, id=f"6-{number + 1}"))
+    run(redis.xadd(STREAM, {"what": "else"}, id="7-1"))
+    run(stream.append(None, [entry(2)]))
+
+    told = [run(live.after(Cursor(0, 0))) for _ in range(3)]
+
+    assert told == [None, None, [entry(2)]]
+    assert run(live.after(entry(2).cursor)) == []
+    assert run(live.after(Cursor(7, 1))) == [entry(2)]

@@ -23,15 +23,20 @@ class RedisLiveStream:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._is_away = False
+        # Behind this cursor there is nothing of ours up to that id.
+        self._passed = (Cursor(0, 0), str(Cursor(0, 0)))
 
     async def after(self, cursor: Cursor) -> list[Entry] | None:
         """Return the next entries behind *cursor*, waiting up to half a second for the first.
 
-        None if Redis does not answer; that is told once.
+        None if there are none and it did not wait: Redis does not answer, which is told once, or
+        what comes next is of somebody else, which is passed over the next time.
         """
+        if self._passed[0] != cursor:
+            self._passed = (cursor, str(cursor))
         try:
             answer = await self._redis.xread(
-                {STREAM: str(cursor)}, count=_ENTRIES_AT_ONCE, block=_BLOCK_MS
+                {STREAM: self._passed[1]}, count=_ENTRIES_AT_ONCE, block=_BLOCK_MS
             )
         except REDIS_FAILURES as exc:
             if not self._is_away:
@@ -40,4 +45,9 @@ class RedisLiveStream:
             self._is_away = True
             return None
         self._is_away = False
-        return entries_of(of_stream(answer))
+        found = of_stream(answer)
+        entries = entries_of(found)
+        if found and not entries:
+            self._passed = (cursor, found[-1][0])
+            return None
+        return entries
