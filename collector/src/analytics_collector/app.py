@@ -15,9 +15,10 @@ from starlette.types import ASGIApp
 from analytics_collector.assemble import Services
 from analytics_collector.errors import Refusal, StoreUnavailable
 from analytics_collector.http.address_limit import AddressLimit
+from analytics_collector.http.cors import Readable
 from analytics_collector.http.middleware import AnswerHeaders
 from analytics_collector.http.problems import on_refusal, on_store_unavailable, problem
-from analytics_collector.http.routes import routes
+from analytics_collector.http.routes import INGEST, routes
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def create_app(services: Services) -> ASGIApp:
     app.router.redirect_slashes = False
     app.state.services = services
     # Outside of everything, so that the answer to a fault of ours has its headers too.
-    return AnswerHeaders(app)
+    return AnswerHeaders(Readable(app, frozenset({INGEST})))
 
 
 async def _on_http_exception(request: Request, exc: Exception) -> Response:

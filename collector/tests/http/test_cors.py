@@ -122,6 +122,28 @@ def test_a_page_can_read_how_long_to_wait(site):
     assert "retry-after" in listed(answer, "access-control-expose-headers")
 
 
+def test_a_page_can_read_that_the_fault_is_ours(site):
+    """Else it would look like a broken network, and nobody would know when to come again."""
+    port = site.variant(pipeline=None)
+    answer = site.post(event(), port=port, origin=PAGE)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "INTERNAL_ERROR")
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert "retry-after" in listed(answer, "access-control-expose-headers")
+    assert "origin" in listed(answer, "vary")
+
+
+def test_a_page_can_read_that_its_address_sends_too_much(new_site):
+    """That is answered before anybody looks at where the request goes."""
+    limited = new_site(rate_limit_address_requests_per_minute=1)
+    answers = [limited.post(event(), key=None, origin=PAGE) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [401, 429]
+    assert answers[1].headers["access-control-allow-origin"] == PAGE
+    assert "retry-after" in listed(answers[1], "access-control-expose-headers")
+
+
 def test_the_origins_of_a_key_hold_wherever_it_is_used(site):
     """A key for one site reads nothing for another, whatever it may do."""
     made = site.ask(

@@ -1,6 +1,6 @@
 """Let web pages send events: what a browser asks before, and may read after.
 
-Only the addresses that take events are wrapped in this; all others answer pages of foreign
+Only the addresses that take events have this; all others answer pages of foreign
 origins as if there were no CORS. A preflight carries no key, so it is answered for any origin;
 whether the origin may use the key is decided when the request comes (see `auth`).
 
@@ -42,21 +42,37 @@ _ANSWER: Final[_Headers] = [
 ]
 
 
-class Cors:
+class Preflights:
     """Wraps an endpoint that takes events with POST; its route has the methods `METHODS`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a preflight, or let the page read the answer, a refusal above all."""
+        """Answer a preflight, or pass the request on."""
+        if scope["method"] != "OPTIONS":
+            await self._app(scope, receive, send)
+            return
         headers = dict(scope["headers"])
         origin: bytes | None = headers.get(b"origin")
-        if scope["method"] == "OPTIONS":
-            if origin is None or b"access-control-request-method" not in headers:
-                raise HTTPException(405, headers={"Allow": "POST"})
-            await _send_preflight(send, origin)
-            return
+        if origin is None or b"access-control-request-method" not in headers:
+            raise HTTPException(405, headers={"Allow": "POST"})
+        await _send_preflight(send, origin)
+
+
+class Readable:
+    """Wraps the application, so that pages read whatever an address that takes events answers.
+
+    Also what is answered outside of its endpoint: a fault of ours, or the limit of an address.
+    """
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and let the page read the answer, a refusal above all."""
+        origin = _origin(scope) if scope.get("path") in self._paths else None
         if origin is None:
             await self._app(scope, receive, send)
             return
@@ -71,6 +87,13 @@ class Cors:
             await send(message)
 
         await self._app(scope, receive, send_readable)
+
+
+def _origin(scope: Scope) -> bytes | None:
+    if scope["method"] == "OPTIONS":  # see `Preflights`
+        return None
+    origin: bytes | None = dict(scope["headers"]).get(b"origin")
+    return origin
 
 
 async def _send_preflight(send: Send, origin: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.routing import Route
 
 from analytics_collector.http import (
@@ -14,15 +16,18 @@ from analytics_collector.http import (
     query,
     schemas,
 )
-from analytics_collector.http.cors import Cors
+from analytics_collector.http.cors import Preflights
 from analytics_collector.http.ingest import IngestEndpoint
 from analytics_collector.http.live import live
+
+# What takes events, from web pages too.
+INGEST: Final = "/api/v1/events"
 
 
 def routes() -> list[Route]:
     """Return the routes, the busiest first."""
     return [
-        Route("/api/v1/events", Cors(IngestEndpoint()), methods=cors.METHODS),
+        Route(INGEST, Preflights(IngestEndpoint()), methods=cors.METHODS),
         Route("/api/v1/events/validate", dry_run.validate_events, methods=["POST"]),
         Route("/api/v1/users/{user_id:path}/events", query.user_events, methods=["GET"]),
         Route("/api/v1/analytics/funnel", query.funnel, methods=["POST"]),
