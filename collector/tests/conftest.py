@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import asyncpg
 import httpx
+import jsonschema_rs
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -27,6 +29,23 @@ from analytics_collector.http.problems import on_refusal, on_store_unavailable
 from analytics_collector.model import ApiKey, EventRow
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def enrichment_form() -> Callable[[Any], None]:
+    """Check that an enrichment has the form of the specification, and nothing beside."""
+    path = Path(__file__).parents[2] / "spec/schema/enrichment.json"
+    form = _closed(json.loads(path.read_bytes()))
+    return jsonschema_rs.Draft202012Validator(form).validate
+
+
+def _closed(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_a_server_is_not_taken_for_the_user(stored):
     assert stored({}, user_agent=CHROME)["enrichment"] is None
 
 
-def test_events_of_one_visit_share_a_session(stored):
+def test_events_of_one_visit_share_a_session(stored, enrichment_form):
     """Also in different requests; and one can tell who attached it."""
     visitor = str(uuid4())
     first, second = stored({"anonymousId": visitor}), stored({"anonymousId": visitor})
@@ -57,6 +57,7 @@ def test_events_of_one_visit_share_a_session(stored):
 
     assert first["sessionId"] == second["sessionId"]
     assert first["enrichment"]["session"]["source"] == "server"
+    enrichment_form(first["enrichment"])
     assert (own["sessionId"], own["enrichment"]) == ("mine", None)
 
 

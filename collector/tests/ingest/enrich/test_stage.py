@@ -247,6 +247,7 @@ SETTINGS = st.fixed_dictionaries(
 def test_no_event_breaks_the_stage_or_is_lost_in_it(
     enricher: Any,
     make_batch: Any,
+    enrichment_form: Any,
     events: list[dict[str, Any]],
     settings: dict[str, Any],
     sender: Sender,
@@ -262,3 +263,5 @@ def test_no_event_breaks_the_stage_or_is_lost_in_it(
             if text is not None:
                 assert isinstance(orjson.loads(text), dict)
                 assert "\\u0000" not in text
+        if row.enrichment is not None:
+            enrichment_form(orjson.loads(row.enrichment))
