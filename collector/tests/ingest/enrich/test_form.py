@@ -27,6 +27,7 @@ CONTEXTS = [
     {"timezone": "America/St_Johns", "screen": {"width": 390, "height": 844}, "page": "/?gclid=1"},
     {"page": {"url": "https://a.example/?utm_id=7&UTM_TERM=t", "referrer": "https://x.com/a"}},
     {"campaign": {"source": "s", "medium": "m", "name": "n"}, "screen": {"width": 9, "height": 9}},
+    *({"screen": {"width": shorter, "height": 2_000}} for shorter in (700, 1_000, 1_200)),
 ]
 
 
