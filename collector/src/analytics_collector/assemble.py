@@ -198,12 +198,12 @@ async def build_services(settings: Settings) -> Services:
     )
     store = CountedStore(PostgresEventStore(write_pool), quota)
     key_store = PostgresKeyStore(door_pool)
-    outage = await _outage(settings, redis, store, key_store)
+    rejected = RejectedEvents()
+    outage = await _outage(settings, redis, store, key_store, rejected)
     writer = GroupWriter(store, None if outage is None else outage.spooling)
     writer.start()
     sessions = Sessions(RedisSessionStore(redis), PostgresSessionHistory(door_pool))
     usage = KeyUsage()
-    rejected = RejectedEvents()
     dead_letters = PostgresDeadLetters(read_pool)
     report = SchemaReport()
     plans = Plans(PostgresSchemas(door_pool))
@@ -255,7 +255,11 @@ async def build_services(settings: Settings) -> Services:
 
 
 async def _outage(
-    settings: Settings, redis: Redis, store: EventStore, key_store: KeyStore
+    settings: Settings,
+    redis: Redis,
+    store: EventStore,
+    key_store: KeyStore,
+    rejected: RejectedEvents,
 ) -> Outage | None:
     if settings.ack != "spool":
         return None
@@ -270,7 +274,7 @@ async def _outage(
     await spool.open()
     keys = RememberedKeys(key_store, settings.key_grace_s, memory)
     await keys.recall()
-    spooling = Spooling(spool, GroupWriter(store))
+    spooling = Spooling(spool, GroupWriter(store), rejected=rejected)
     spooling.start()
     return Outage(spooling, keys)
 

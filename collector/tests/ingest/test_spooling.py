@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analytics_collector import metrics
 from analytics_collector.adapters.spool.sqlite import SqliteSpool
 from analytics_collector.errors import StoreUnavailable
+from analytics_collector.ingest.rejected import RejectedEvents, RejectedWriter
 from analytics_collector.ingest.spooling import Spooling
 from analytics_collector.ingest.validate import validate
 from analytics_collector.ingest.write import GroupWriter
 from analytics_collector.interfaces import RowsRefused
-from analytics_collector.model import EventRow, RawBatch
+from analytics_collector.model import DeadLetter, EventRow, RawBatch
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def event(name: str, message_id: str | None = None) -> EventRow:
@@ -58,7 +63,8 @@ class Scene:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.store = Store()
         self.spool = SqliteSpool(folder, "events-test", max_bytes)
-        self.spooling = Spooling(self.spool, GroupWriter(self.store))
+        self.rejected = RejectedEvents()
+        self.spooling = Spooling(self.spool, GroupWriter(self.store), rejected=self.rejected)
         self.writer = GroupWriter(self.store, self.spooling)
 
     async def write(self, *names: str) -> str:
@@ -192,6 +198,55 @@ def test_poison_in_the_spool_blocks_nobody_and_is_kept(tmp_path, run, caplog):
                     await asyncio.sleep(0.005)
 
     run(scenario())
+
+
+def test_poison_from_the_spool_becomes_a_dead_letter_that_can_be_sent_again(tmp_path, run):
+    """As it was to be stored, once, although nobody waits for an answer to it any more."""
+    said = {
+        "type": "identify",
+        "name": "poison",
+        "messageId": str(uuid.uuid4()),
+        "userId": "u",
+        "anonymousId": "a",
+        "timestamp": "2026-01-01T00:00:00.125Z",
+        "properties": {"n": 2**64 - 1},
+        "traits": {"plan": "pro"},
+        "context": {"ip": "hmac:0123", "page": {"url": "/?token=[scrubbed]"}},
+        "more": [1],
+    }
+
+    def row_of(raw: dict[str, Any]) -> EventRow:
+        return validate(RawBatch([raw], None, exact=True), 1, AT).rows[0]
+
+    letters: list[DeadLetter] = []
+
+    class Letters:
+        async def add(self, added: Sequence[DeadLetter]) -> None:
+            letters.extend(added)
+
+        async def bound(self, project_ids: Sequence[int], max_per_project: int) -> int:
+            return 0
+
+    async def scenario() -> None:
+        async with scene(tmp_path) as s:
+            s.store.is_away = True
+            await s.writer.write([row_of(said), event("good")], 100)
+            s.store.is_away = False
+            await s.come_home()
+            writer = RejectedWriter(s.rejected, Letters(), "secret", 100, pause_s=0.001)
+            writer.start()
+            async with asyncio.timeout(5):
+                while not letters:
+                    await asyncio.sleep(0.005)
+            await writer.stop()
+
+    run(scenario())
+    [letter] = letters
+    assert (letter.stage, letter.reason, letter.name) == ("store", "INTERNAL_INVALID", "poison")
+    assert (letter.key_id, letter.message_id) == (None, said["messageId"])
+    assert (letter.received_at, letter.is_whole) == (AT, True)
+    assert json.loads(letter.payload) == said
+    assert row_of(json.loads(letter.payload)) == row_of(said)
 
 
 def test_what_a_newer_version_has_spooled_blocks_nobody_and_is_kept(tmp_path, run, caplog):

@@ -17,7 +17,9 @@ import orjson
 from analytics_collector.ingest.enrich.address import kept_address
 from analytics_collector.ingest.enrich.scrub import Scrubber
 from analytics_collector.ingest.enrich.urls import clean_page
+from analytics_collector.model import EventRow
 from analytics_collector.project_settings import Privacy
+from analytics_collector.wire import wire_time
 
 MAX_PAYLOAD_BYTES: Final = 100 * 1_024
 MAX_FRAGMENT_BYTES: Final = 2 * 1_024
@@ -54,6 +56,29 @@ def facts_of(event: Any) -> tuple[str | None, str | None]:
         storable(name) if isinstance(name, str) and name else None,
         storable(message_id) if isinstance(message_id, str) else None,
     )
+
+
+def event_of(row: EventRow) -> dict[str, Any]:
+    """Return an event that would be stored as *row* is, as far as a client can say it.
+
+    What was worked out is not in it: it is worked out again.
+    """
+    said = {
+        "type": row.type,
+        "messageId": row.message_id,
+        "name": None if row.name == f"${row.type}" else row.name,
+        "userId": row.user_id,
+        "anonymousId": row.anonymous_id,
+        "sessionId": row.session_id,
+        "groupId": row.group_id,
+        "previousId": row.previous_id,
+        "timestamp": wire_time(row.timestamp),
+        "properties": orjson.loads(row.properties),
+        "traits": row.traits and orjson.loads(row.traits),
+        "context": orjson.loads(row.context),
+    }
+    extra: dict[str, Any] = orjson.loads(row.extra or "{}")
+    return extra | {name: value for name, value in said.items() if value is not None}
 
 
 def written(event: Any) -> tuple[str, bool]:

@@ -19,6 +19,7 @@ from analytics_collector.background import Rounds
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.ingest.payload import (
     MAX_FRAGMENT_BYTES,
+    event_of,
     facts_of,
     fragment,
     scrubbed,
@@ -26,7 +27,8 @@ from analytics_collector.ingest.payload import (
     written,
 )
 from analytics_collector.interfaces import DeadLetterStore
-from analytics_collector.model import ApiKey, DeadLetter, RawBatch, Rejection
+from analytics_collector.model import ApiKey, DeadLetter, EventRow, RawBatch, Rejection
+from analytics_collector.project_settings import Privacy, ProjectSettings
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,11 @@ _TRIES: Final = 5
 _RETRY_S: Final = 1.0
 _SPACE_BYTES: Final = 512
 """About what one takes beside its payload."""
+
+_UNKNOWN: Final = 0
+"""The id of a key that nobody remembers."""
+# What was to be stored holds nothing any more that its project does not let be stored.
+_IS_CLEAN: Final = ProjectSettings(privacy=Privacy(ip="full", url_query="keep"))
 
 DECODE: Final = "decode"
 _STAGE_OF_CODE: Final = {"INTERNAL_INVALID": "store", "SCHEMA_VIOLATION": "schema"}
@@ -84,7 +91,7 @@ class RejectedEvents:
                     rejection.code,
                     storable(rejection.field),
                     facts_of(event)[0],
-                    key.key_id,
+                    key.key_id or None,
                     storable(rejection.message_id),
                     received_at,
                     storable(sent_at),
@@ -93,6 +100,14 @@ class RejectedEvents:
                 ),
                 key,
             )
+
+    def note_spooled(self, rows: Sequence[EventRow]) -> None:
+        """Note *rows*, which were acknowledged from the spool and then refused by the store."""
+        for row in rows:
+            batch = RawBatch([event_of(row)], None, exact=False)
+            refused = Rejection(0, row.message_id, "INTERNAL_INVALID")
+            sender = ApiKey(_UNKNOWN, row.project_id, frozenset(), None, settings=_IS_CLEAN)
+            self.note(batch, [refused], sender, row.received_at)
 
     def note_body(self, body: bytes, code: str, key: ApiKey, received_at: datetime) -> None:
         """Note a whole *body* that could not be read, with its beginning."""

@@ -17,6 +17,7 @@ from typing import Final
 
 from analytics_collector import metrics
 from analytics_collector.errors import StoreUnavailable
+from analytics_collector.ingest.rejected import RejectedEvents
 from analytics_collector.ingest.write import MAX_GROUP_BYTES, MAX_GROUP_EVENTS, GroupWriter
 from analytics_collector.interfaces import SPOOL_IS_FULL, Spool, SpoolFull, SpoolState
 from analytics_collector.model import EventRow
@@ -37,11 +38,20 @@ class Spooling:
     """A spool, its drainer, and what is known of both. Implements `interfaces.Overflow`."""
 
     def __init__(
-        self, spool: Spool, home: GroupWriter, clock: Callable[[], float] = time.monotonic
+        self,
+        spool: Spool,
+        home: GroupWriter,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        rejected: RejectedEvents | None = None,
     ) -> None:
-        """*home* writes to the store and nowhere else; it is started and stopped with this."""
+        """*home* writes to the store and nowhere else; it is started and stopped with this.
+
+        What the store refuses for good is noted among the *rejected*.
+        """
         self._spool = spool
         self._home = home
+        self._rejected = rejected
         self._rate = _Rate(clock)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -121,6 +131,8 @@ class Spooling:
         stored = await self._home.write(found.rows, found.size_bytes)
         refused = [found.rows[position] for position in stored.refused]
         await self._spool.remove(found.until, refused)
+        if self._rejected is not None:  # only now, or they would be noted each time this fails
+            self._rejected.note_spooled(refused)
         self._turned_away = False
         self._rate.add(found.size_bytes)
         duplicates = len(stored.duplicates)
