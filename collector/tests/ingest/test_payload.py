@@ -141,3 +141,10 @@ def test_a_fragment_has_nothing_that_looks_personal():
 def test_of_a_body_with_denied_members_nothing_is_kept():
     """Where one begins and ends can't be told in what is no JSON."""
     assert fragment('{"ssn": "1', ALL) == '""'
+
+
+def test_urls_in_properties_are_as_clean_as_in_an_event_that_is_stored():
+    """A refused page event may carry the same secrets."""
+    event = {"type": "page", "properties": {"url": "/?token=abc", "n": 1}}
+
+    assert kept(event, Privacy())["properties"] == {"url": "/?token=[scrubbed]", "n": 1}

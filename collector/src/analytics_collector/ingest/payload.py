@@ -16,7 +16,7 @@ import orjson
 
 from analytics_collector.ingest.enrich.address import kept_address
 from analytics_collector.ingest.enrich.scrub import Scrubber
-from analytics_collector.ingest.enrich.urls import clean_page
+from analytics_collector.ingest.enrich.urls import clean_page, clean_properties
 from analytics_collector.model import EventRow
 from analytics_collector.project_settings import Privacy
 from analytics_collector.wire import wire_time
@@ -120,6 +120,8 @@ def _scrubbed(event: Any, privacy: Privacy, secret: bytes, at: datetime) -> Any:
             # A member that the specification names is no property, whatever one is called.
             if name == "context" and isinstance(value, dict):
                 value = _clean_context(value, privacy, secret, at)
+            elif name == "properties" and isinstance(value, dict):
+                value = clean_properties(value, privacy.url_query)
             kept[name] = _clean(scrubber, value)
         else:
             kept |= _clean(scrubber, {name: value})

@@ -125,6 +125,50 @@ def test_secrets_in_urls_are_gone_and_the_campaign_is_not(store):
     assert bare.enrichment["campaign"] == {"source": "s"}
 
 
+@pytest.mark.parametrize("kind", ["page", "track", "screen"])
+def test_urls_that_a_page_sends_as_properties_are_as_clean_as_its_context(store, kind):
+    """Page events have them there; who links a secret does not mean to have it stored."""
+    properties = {
+        "url": "https://jo:pw@shop.example/p?token=abc&q=1#access_token=abc",
+        "referrer": "https://login.example/?code=abc&utm_source=s",
+        "path": "/reset?key=abc",
+        "search": "?token=abc&q=1",
+        "title": "?token=abc",
+        "deep": {"url": "?token=abc"},
+    }
+    event = {"type": kind, "properties": properties}
+
+    clean = {
+        "url": "https://shop.example/p?token=[scrubbed]&q=1#access_token=[scrubbed]",
+        "referrer": "https://login.example/?code=[scrubbed]&utm_source=s",
+        "path": "/reset?key=[scrubbed]",
+        "search": "?token=[scrubbed]&q=1",
+    }
+    assert store(event).properties == properties | clean
+    assert store(event, privacy={"urlQuery": "keep"}).properties == properties
+    assert store(event, privacy={"urlQuery": "campaign"}).properties == properties | {
+        "url": "https://shop.example/p",
+        "referrer": "https://login.example/?utm_source=s",
+        "path": "/reset",
+        "search": "",
+    }
+
+
+@pytest.mark.parametrize("mode", ["scrub", "campaign"])
+def test_what_somebody_searched_for_is_no_url(store, mode):
+    """A shop asks what its visitors look for; nor is a number or an object a URL."""
+    properties = {"search": "token=red shoes & more", "url": 7, "path": {"a": "?token=abc"}}
+
+    stored = store({"properties": properties}, privacy={"urlQuery": mode})
+    beside = store(
+        {"properties": {"search": "q&a", "url": "/?token=a"}}, privacy={"urlQuery": mode}
+    )
+
+    assert stored.properties == properties
+    assert beside.properties["search"] == "q&a"
+    assert "token=a" not in beside.row.properties
+
+
 def test_patterns_are_scrubbed_everywhere_but_in_identifiers(store):
     """Properties, traits, context, unknown members, and the facts that quote them."""
     event = {

@@ -22,7 +22,7 @@ from analytics_collector.ingest.enrich.referrer import referrer
 from analytics_collector.ingest.enrich.screen import screen
 from analytics_collector.ingest.enrich.scrub import Scrubber
 from analytics_collector.ingest.enrich.seen import Seen, fact, read_context
-from analytics_collector.ingest.enrich.urls import clean_page
+from analytics_collector.ingest.enrich.urls import clean_page, clean_properties, may_hold_urls
 from analytics_collector.ingest.enrich.user_agent import user_agent, warm_up
 from analytics_collector.model import ApiKey, EventRow, Sender, ValidBatch
 from analytics_collector.project_settings import ProjectSettings
@@ -84,6 +84,8 @@ class _Plan:
         # An address has another hash in each project.
         self._ip_secret = b"%d " % project_id + secret
         self._scrubber = Scrubber(self._privacy.deny_properties, self._privacy.scrub)
+        self._scrubs = bool(self._scrubber)
+        self._cleans_urls = self._privacy.url_query != "keep"
         on = settings.enrichment
         self._local_time = on.local_time
         self._closed_steps: list[tuple[str, _Step]] = []
@@ -118,11 +120,14 @@ class _Plan:
     def _row(self, row: EventRow, context: str, facts: str) -> EventRow:
         enrichment = f"{{{facts[1:]}}}" if facts else None
         properties, traits, extra = row.properties, row.traits, row.extra
-        if self._scrubber:
+        if self._scrubs:
             properties = self._scrubber.clean(properties)
             traits = traits and self._scrubber.clean(traits)
             extra = extra and self._scrubber.clean(extra)
-        elif not facts and context is row.context:
+        # What `clean_url` looks for, asked here since nearly all events have none of it.
+        if self._cleans_urls and ("?" in properties or "#" in properties or "@" in properties):
+            properties = self._without_urls(properties)
+        if not (facts or self._scrubs) and context is row.context and properties is row.properties:
             return row
         return EventRow._make((*row[:_KEPT], properties, traits, context, extra, enrichment))
 
@@ -151,6 +156,13 @@ class _Plan:
         return _Known(
             facts, text if kept is context else orjson.dumps(kept).decode(), seen.timezone
         )
+
+    def _without_urls(self, text: str) -> str:
+        if not may_hold_urls(text):
+            return text
+        properties = orjson.loads(text)
+        cleaned = clean_properties(properties, self._privacy.url_query)
+        return text if cleaned is properties else orjson.dumps(cleaned).decode()
 
     def _kept_address(self, ip: str, received_at: datetime) -> str | None:
         return kept_address(ip, self._privacy.ip, self._ip_secret, received_at)

@@ -43,8 +43,31 @@ def clean_page(page: Any, mode: UrlQuery) -> Any:
         return page
     if isinstance(page, str):
         return clean_url(page, mode)
-    if not isinstance(page, dict):
-        return page
+    return _clean_members(page, mode) if isinstance(page, dict) else page
+
+
+def may_hold_urls(text: str) -> bool:
+    """Return whether the JSON *text* of properties may have one where `clean_properties` looks."""
+    return '"url"' in text or '"referrer"' in text or '"search"' in text or '"path"' in text
+
+
+def clean_properties(properties: dict[str, Any], mode: UrlQuery) -> dict[str, Any]:
+    """Return *properties* with their URLs, as pages send them, as clean as those of a context.
+
+    The same object if nothing is taken out.
+    """
+    if mode == "keep":
+        return properties
+    search = properties.get("search")
+    if isinstance(search, str) and not search.startswith("?"):
+        # What somebody searched for: a browser's begins with the mark.
+        others = {name: value for name, value in properties.items() if name != "search"}
+        cleaned = _clean_members(others, mode)
+        return properties if cleaned is others else {**properties, **cleaned}
+    return _clean_members(properties, mode)
+
+
+def _clean_members(page: dict[str, Any], mode: UrlQuery) -> dict[str, Any]:
     changed = {}
     for member in _MEMBERS:
         value = page.get(member)
