@@ -24,6 +24,9 @@ CODE = (
     "conftest.py",
     "noxfile.py",
 )
+# The tests start hundreds of processes: without bytecode on disk each of them, and each worker of
+# pytest, would compile everything anew. Some machines and containers switch it off.
+KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
 
 
 def _install(session: nox.Session, lock: str) -> None:
@@ -52,7 +55,9 @@ def tests(session: nox.Session) -> None:
     _install(session, "tests")
     # More than there are cores, for many tests wait: for servers to start, above all.
     workers = max(4, os.cpu_count() or 1)
-    session.run("python", "-m", "pytest", "-n", str(workers), *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-n", str(workers), *session.posargs, env=KEEP_BYTECODE
+    )  # fmt: skip
 
 
 @nox.session
@@ -94,6 +99,7 @@ def sdk(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "--rootdir=sdk-python", "--confcutdir=sdk-python",
         *(session.posargs or ["sdk-python/tests"]),
+        env=KEEP_BYTECODE,
     )  # fmt: skip
 
 
