@@ -50,6 +50,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield up
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One beside it, as people start it: on a port that they name, and without JSON."""
+    folder = tmp_path_factory.mktemp("other")
+    with Up(folder / "data", folder, port=free_port(), as_json=False) as up:
+        yield up
+
+
 def _status(up: Up, key: str | None = None) -> int:
     """Send two events; return what was answered, 0 for nothing."""
     try:
@@ -89,13 +97,12 @@ def test_its_secrets_are_its_owners_alone(running: Up) -> None:
     )
 
 
-def test_for_people_it_ends_with_url_and_key(make_up: MakeUp) -> None:
+def test_for_people_it_ends_with_url_and_key(other: Up) -> None:
     """The last two lines before it serves are what one copies; the port is the one asked for."""
-    port = free_port()
-    with make_up(as_json=False, port=port) as up:
-        *_, url, key = up.out.splitlines()
-        with Sender(url.removeprefix("url: "), key.removeprefix("key: ")) as sender:
-            status = sender.send(Mint(1).events(1)).status
+    port = other.command[other.command.index("--port") + 1]
+    *_, url, key = other.out.splitlines()
+    with Sender(url.removeprefix("url: "), key.removeprefix("key: ")) as sender:
+        status = sender.send(Mint(1).events(1)).status
 
     assert url == f"url: http://127.0.0.1:{port}"
     assert key.startswith("key: ak_live_")
@@ -111,10 +118,10 @@ def test_what_is_acknowledged_survives_a_restart_and_the_keys_stay(make_up: Make
     with up:
         first = up.said
         assert _status(up) == 202
+        revoked = _keys(up.data_dir, "create", "--scope", "ingest")
         assert up.stop(signal.SIGINT, 60) == 0
         assert up.left_behind() == {}
     kept = _keys(up.data_dir, "create", "--scope", "ingest")
-    revoked = _keys(up.data_dir, "create", "--scope", "ingest")
     _keys(up.data_dir, "revoke", str(revoked["key_id"]))
     assert up.left_behind() == {}
     with up:
@@ -127,15 +134,16 @@ def test_what_is_acknowledged_survives_a_restart_and_the_keys_stay(make_up: Make
         assert up.left_behind() == {}
 
 
-def test_two_directories_live_side_by_side(running: Up, make_up: MakeUp) -> None:
+def test_two_directories_live_side_by_side(running: Up, other: Up) -> None:
     """Each with its own port, data and keys."""
     assert _status(running) == 202
-    with make_up() as other:
-        assert other.url != running.url
-        assert _status(other) == 202
-        assert _history(other) == 2
-        assert _status(other, running.key) == 401
-        assert _status(running, other.key) == 401
+    before = _history(running)
+    assert other.url != running.url
+    assert _status(other) == 202
+    assert _history(other) == 2
+    assert _history(running) == before
+    assert _status(other, running.key) == 401
+    assert _status(running, other.key) == 401
 
 
 def test_a_second_one_on_the_same_directory_is_refused(running: Up, make_up: MakeUp) -> None:

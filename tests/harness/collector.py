@@ -125,7 +125,9 @@ class Up(Program):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What it printed when it was ready."""
+        """What it printed when it was ready, be it for programs or for people."""
+        if "--json" not in self.command:
+            return dict(line.split(": ", 1) for line in self.out.splitlines()[-2:])
         said: dict[str, Any] = json.loads(self.out)
         return said
 
