@@ -65,7 +65,7 @@ def disk(tmp_path):
 
     yield folder, cut
     for each in (folder, after):
-        subprocess.run(["umount", str(each)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(each)], capture_output=True, check=False)
 
 
 def test_what_was_acknowledged_survives_a_power_cut(disk, run):

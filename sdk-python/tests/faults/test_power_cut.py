@@ -58,7 +58,7 @@ def disk(tmp_path):
 
     yield folder, cut
     for each in (folder, after):
-        subprocess.run(["umount", str(each)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(each)], capture_output=True, check=False)
 
 
 def acknowledged(durable, spool, url):
