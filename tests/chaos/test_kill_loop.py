@@ -23,7 +23,8 @@ def test_nothing_that_was_acknowledged_is_lost_doubled_or_out_of_order(
     with collector.serve(commit_timeout_s=2) as serve:
         with Load(serve.url, database.new_key(), seed=seed) as load:
             ends_at = time.monotonic() + chaos_s
-            while time.monotonic() < ends_at:
+            # On a slow machine a few rounds take all the time; each kind of harm is done anyway.
+            while time.monotonic() < ends_at or not (kills and crashes and pauses):
                 pause(dice.uniform(0.2, 1.2))
                 rounds += 1
                 if rounds % 3 == 1:
