@@ -198,6 +198,21 @@ def test_a_bracket_in_a_text_is_no_level(member):
     assert judged({**kind, member: {"code": code}}).rejected == []
 
 
+@pytest.mark.parametrize("kind", [{}, {"type": "track", "name": 1}], ids=["no type", "bad name"])
+@pytest.mark.parametrize("levels", [MAX_DEPTH, 254, 256, 900])
+def test_an_event_that_is_wrong_and_deep_costs_no_other(kind, levels):
+    """Of one without a type the validator would tell everything, however deep it is."""
+    good = {"type": "page"}
+    deep = []
+    for _ in range(levels):
+        deep = [deep]
+
+    batch = judged(good, {**kind, "properties": {"a": deep}}, good)
+
+    assert batch.indexes == [0, 2]
+    assert [rejection.index for rejection in batch.rejected] == [1]
+
+
 def test_numbers_count_with_the_digits_that_they_will_have():
     """Five bytes of 1e300 take three hundred in the store, in the stream and in every answer."""
     few = {"type": "track", "name": "a", "properties": {"v": [1e300] * 100}}

@@ -77,12 +77,12 @@ def _check_schema(event: Any) -> None:
     try:
         if _SCHEMA_VALIDATOR.is_valid(event):
             return
-    except ValueError as exc:  # nested deeper than the validator follows
+        faults = [
+            (_refusal_code(fault.evaluation_path), fault)
+            for fault in _SCHEMA_VALIDATOR.iter_errors(event)
+        ]
+    except ValueError as exc:  # nested deeper than the validator follows, or can tell of
         raise _Rejected("TOO_DEEP") from exc
-    faults = [
-        (_refusal_code(fault.evaluation_path), fault)
-        for fault in _SCHEMA_VALIDATOR.iter_errors(event)
-    ]
     code, fault = min(faults, key=lambda pair: _CODES.index(pair[0]))
     raise _Rejected(code, ".".join(map(str, fault.instance_path)) or None)
 
