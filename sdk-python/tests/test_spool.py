@@ -349,6 +349,22 @@ def test_damage_is_counted_and_kept_for_whoever_wants_to_look(make_outbox, tmp_p
     assert [path.suffix for path in path.parent.iterdir() if path.suffix != ".json"] == [".damaged"]
 
 
+def test_an_event_that_the_disk_has_changed_is_never_sent(make_outbox, tmp_path, adds_up):
+    """It still reads like one, and would be stored as something that nobody tracked."""
+    outbox = make_outbox(is_durable=True)
+    events = [b'{"amount":%d}' % number for number in range(100, 200)]
+    for event in events:
+        outbox.put(event)
+    outbox.close()
+    path = segments(tmp_path)[0]
+    path.write_bytes(path.read_bytes().replace(b'{"amount":150}', b'{"amount":158}'))
+    other = make_outbox()
+
+    assert adopt_all(other) == events[:50] + events[51:]
+    assert other.stats().dropped == {"spool_damaged": 1}
+    adds_up(other.stats())
+
+
 def test_damage_under_our_hands_is_counted(make_outbox, tmp_path, adds_up):
     """The events that can't be read any more have their outcome."""
     outbox = make_outbox(is_durable=True)

@@ -57,12 +57,25 @@ class Store:
         return duplicates
 
 
+class HeldSpool(SqliteSpool):
+    """A spool on a disk that takes its time."""
+
+    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
+        super().__init__(folder, name, max_bytes)
+        self.is_asked, self.may_write = asyncio.Event(), asyncio.Event()
+
+    async def append(self, rows: Sequence[EventRow]) -> None:
+        self.is_asked.set()
+        await self.may_write.wait()
+        await super().append(rows)
+
+
 class Scene:
     """A writer with a spool on disk behind it, and a store to harm."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, kind: type[SqliteSpool]) -> None:
         self.store = Store()
-        self.spool = SqliteSpool(folder, "events-test", max_bytes)
+        self.spool = kind(folder, "events-test", max_bytes)
         self.rejected = RejectedEvents()
         self.spooling = Spooling(self.spool, GroupWriter(self.store), rejected=self.rejected)
         self.writer = GroupWriter(self.store, self.spooling)
@@ -78,8 +91,10 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, max_bytes: int = 10_000_000) -> AsyncIterator[Scene]:
-    made = Scene(folder, max_bytes)
+async def scene(
+    folder: Path, max_bytes: int = 10_000_000, kind: type[SqliteSpool] = SqliteSpool
+) -> AsyncIterator[Scene]:
+    made = Scene(folder, max_bytes, kind)
     await made.spool.open()
     made.spooling.start()
     made.writer.start()
@@ -102,6 +117,23 @@ def test_with_the_store_at_hand_nothing_is_spooled(tmp_path, run):
             assert await s.write("a", "b") == "committed"
             assert s.store.names == ["a", "b"]
             assert s.spooling.is_empty
+
+    run(scenario())
+
+
+def test_nobody_is_answered_before_the_disk_has_it(tmp_path, run):
+    """202 means safe: as long as the spool is written there is no answer."""
+
+    async def scenario() -> None:
+        async with scene(tmp_path, kind=HeldSpool) as s:
+            s.store.is_away = True
+            answering = asyncio.create_task(s.write("a"))
+            await s.spool.is_asked.wait()
+            early, _ = await asyncio.wait([answering], timeout=0.1)
+            s.spool.may_write.set()
+
+            assert await answering == "spooled"
+            assert not early
 
     run(scenario())
 
