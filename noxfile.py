@@ -61,6 +61,13 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *spread, *session.posargs, env=KEEP_BYTECODE)
 
 
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Break each guard of ours in a copy, and see its tests fail (`-- WORD`: of that name)."""
+    _install(session, "tests")
+    session.run("python", "-m", "mutants", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""

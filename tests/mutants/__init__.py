@@ -1,0 +1,1 @@
+"""Faults that somebody could put into our code, and the tests that must notice."""
