@@ -533,8 +533,8 @@ _SDK_SENDS = (
         name="drops a batch that the collector can't take now",
         promise="an event is dropped for nothing that passes",
         path=f"{_SDK}/retry.py",
-        text='return _again(reasons.get(answer.status, "unavailable"), answer, attempt',
-        replacement="return Delivered() or (answer, attempt",
+        text="    return Again(reason, floor_s + backoff_s * jitter, floor_s)\n",
+        replacement="    return Delivered()\n",
         tests=("sdk-python/tests/test_worker.py::test_after_a_fault_the_same_events_go_again",),
     ),
 )
