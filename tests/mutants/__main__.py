@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from mutants.catalogue import MUTANTS, Mutant
+from mutants.catalogue import MUTANTS, Mutant, StaleMutantError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("collector/src", "sdk-python/src", "tests")
@@ -150,8 +150,11 @@ def main(words: Sequence[str]) -> int:
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
     if not chosen:
         sys.exit(f"no mutant has one of these words in its name: {', '.join(words)}")
-    for mutant in chosen:
-        mutant.check(ROOT)
+    try:
+        for mutant in chosen:
+            mutant.check(ROOT)
+    except StaleMutantError as error:
+        sys.exit(str(error))
     # Most of a test's time is waiting for servers to start.
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         original = pool.submit(_judge_original, chosen)
