@@ -480,9 +480,10 @@ _SDK_KEEPS = (
     Mutant(
         name="takes a lock that its own thread may hold",
         promise="a signal handler may track, whatever it interrupts",
-        path=f"{_SDK}/stats.py",
-        text="        self.lock = threading.RLock()\n",
-        replacement="        self.lock = threading.Lock()\n",
+        path=f"{_SDK}/outbox.py",
+        text="        with self._lock:\n            waiting = len(self._waiting) + 1\n",
+        replacement='        plain = self.__dict__.setdefault("_plain", threading.Lock())\n'
+        "        with plain, self._lock:\n            waiting = len(self._waiting) + 1\n",
         tests=(
             "sdk-python/tests/test_process.py"
             "::test_a_signal_handler_may_track_in_the_middle_of_a_track",
