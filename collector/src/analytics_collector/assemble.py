@@ -312,6 +312,7 @@ def _enricher(secret: str, geoip_database: Path | None) -> Enricher:
 def _default_limits(settings: Settings) -> DefaultLimits:
     return DefaultLimits(
         requests_per_key=settings.rate_limit_requests_per_minute,
+        requests=settings.rate_limit_project_requests_per_minute,
         events=settings.rate_limit_events_per_minute,
         events_per_user=settings.rate_limit_user_events_per_minute,
         requests_per_address=settings.rate_limit_address_requests_per_minute,

@@ -27,6 +27,7 @@ class Limits:
     """How much a project may send; None where the environment of the collector says it."""
 
     requests_per_minute_per_key: int | None = None
+    requests_per_minute: int | None = None
     events_per_minute: int | None = None
     events_per_minute_per_user: int | None = None
     monthly_events: int | None = None

@@ -64,6 +64,7 @@ class Settings:
     data_dir: Path = field(default_factory=default_data_dir)
     log_level: str = "INFO"
     rate_limit_requests_per_minute: int = 10_000
+    rate_limit_project_requests_per_minute: int | None = None
     rate_limit_events_per_minute: int = 600_000
     rate_limit_user_events_per_minute: int | None = None
     rate_limit_address_requests_per_minute: int = 100
@@ -177,6 +178,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "data_dir": Path,
     "log_level": _level,
     "rate_limit_requests_per_minute": _positive(int),
+    "rate_limit_project_requests_per_minute": _positive(int),
     "rate_limit_events_per_minute": _positive(int),
     "rate_limit_user_events_per_minute": _positive(int),
     "rate_limit_address_requests_per_minute": _positive(int),

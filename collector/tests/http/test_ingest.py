@@ -385,10 +385,11 @@ def test_a_connection_survives_a_refusal(site, dial):
 
 def test_too_many_bytes_at_once_are_refused_and_given_back(site, dial):
     """Memory is bounded over all connections; who waits a second gets in again (BAT-22)."""
-    in_flight = InFlight(1500)
-    port = site.variant(in_flight=in_flight)
-    wire = dial(port)
-    wire.send(head(site, Content_Length=1000))  # its body never comes
+    port = site.variant(in_flight=InFlight(1600))
+    wires = [dial(port), dial(port)]
+    for number, wire in enumerate(wires):  # their bodies never come
+        site.keys[f"holds-{number}"] = site.new_key(["ingest"], f"holds-{number}")
+        wire.send(head(site, f"holds-{number}", Content_Length=600))
 
     def is_overloaded() -> bool:
         return site.post(event(text="x" * 600), port=port).status_code == 503
@@ -398,13 +399,34 @@ def test_too_many_bytes_at_once_are_refused_and_given_back(site, dial):
             break
     answer = site.post(event(text="x" * 600), port=port)
     small = site.post(event("small"), port=port)
-    wire.connection.close()
+    for wire in wires:
+        wire.connection.close()
 
     assert_refused(answer, "OVERLOADED")
     assert small.status_code == 202
     for _ in range(200):
         if not is_overloaded():
             break
+    assert site.post(event(text="x" * 600), port=port).status_code == 202
+
+
+def test_one_project_leaves_half_of_the_bytes_to_the_others(site, dial, eventually):
+    """However many large bodies it sends; when they are gone it has its half again (RES-16)."""
+    in_flight = InFlight(2000)
+    port = site.variant(in_flight=in_flight)
+    neighbour = site.new_key(["ingest"], "neighbour")
+    wire = dial(port)
+    wire.send(head(site, Content_Length=900))  # its body never comes
+    eventually(lambda: in_flight._bytes == 900)
+
+    of_itself = site.post(event(text="x" * 600), port=port)
+    of_another = site.post(event(text="x" * 600), port=port, key=neighbour)
+
+    assert_refused(of_itself, "OVERLOADED")
+    assert of_itself.headers["retry-after"] == "1"
+    assert of_another.status_code == 202
+    wire.connection.close()
+    eventually(lambda: not in_flight._bytes)
     assert site.post(event(text="x" * 600), port=port).status_code == 202
 
 

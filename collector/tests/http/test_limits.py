@@ -29,6 +29,41 @@ def statuses(answers) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
+# Requests
+
+
+def test_many_keys_of_a_project_are_no_way_round_its_limit_of_requests(new_site):
+    """Refused before the body is read, with the limit that refused; other projects go on."""
+    site = new_site(rate_limit_project_requests_per_minute=4)
+    other = site.new_key(["ingest"], "other")
+    keys = [site.new_key(["ingest"]) for _ in range(6)]
+
+    answers = [site.post(event(), key=key) for key in keys]
+
+    assert statuses(answers) == [202] * 4 + [429] * 2
+    assert answers[0].headers["x-ratelimit-limit"] == "10000"
+    assert answers[-1].headers["x-ratelimit-limit"] == "4"
+    assert int(answers[-1].headers["retry-after"]) in range(1, 16)
+    assert site.post(event(), key=other).status_code == 202
+
+
+def test_a_project_may_have_a_limit_of_requests_of_its_own(new_site):
+    """As its settings say, where the environment knows of none; a dry run counts like the rest."""
+    site = new_site()
+    settle(site, requestsPerMinute=2)
+    first, second = (site.new_key(["ingest"]) for _ in range(2))
+
+    assert statuses(site.post(event(), key=key) for key in (first, second)) == [202, 202]
+    dry_run = site.ask(
+        "POST",
+        "/api/v1/events/validate",
+        json={"batch": [event()]},
+        headers={"x-api-key": first},
+    )
+    assert dry_run.status_code == 429
+    assert site.post(event(), key=second).status_code == 429
+
+
 # Events
 
 

@@ -32,8 +32,8 @@ class Sender:
     clock: Clock
     limiter: RateLimiter
 
-    def request(self, key_id=1, **limits):
-        key = ApiKey(key_id, 1, frozenset(), None, None, ProjectSettings(Limits(**limits)))
+    def request(self, key_id=1, project_id=1, **limits):
+        key = ApiKey(key_id, project_id, frozenset(), None, None, ProjectSettings(Limits(**limits)))
         return asyncio.run(self.limiter.admit(key))
 
     def events(self, *users, project_id=1, **limits):
@@ -54,9 +54,9 @@ class Row:
     anonymous_id: str | None = None
 
 
-def new_sender(requests=60, **defaults):
+def new_sender(requests=60, requests_per_project=None, **defaults):
     clock = Clock()
-    limits = DefaultLimits(requests_per_key=requests, **defaults)
+    limits = DefaultLimits(requests, requests_per_project, **defaults)
     return Sender(clock, RateLimiter(defaults=limits, clock=clock))
 
 
@@ -128,6 +128,41 @@ def test_a_project_may_have_limits_of_its_own():
     assert sender.request().limit == 60
     assert sender.request(requests_per_minute_per_key=5).limit == 5
     assert sender.request(requests_per_minute_per_key=5).remaining == 3
+
+
+def test_many_keys_of_a_project_share_its_requests():
+    """Where a project has a limit of requests; then more keys are no way to more of them."""
+    sender = new_sender(requests_per_project=3)
+    for key_id in range(3):
+        assert sender.request(key_id).retry_after_s == 0
+
+    refused = sender.request(key_id=4)
+
+    assert (refused.limit, refused.remaining, refused.retry_after_s) == (3, 0, 20)
+    assert sender.request(key_id=5, project_id=2).retry_after_s == 0
+    assert sender.request(key_id=4, requests_per_minute=1000).retry_after_s == 1
+
+
+def test_a_project_has_no_limit_of_requests_unless_it_is_given_one():
+    """Only its keys have, so that an installation that is upgraded takes what it took."""
+    sender = new_sender(2)
+
+    assert all(sender.request(key_id).retry_after_s == 0 for key_id in range(100))
+
+
+def test_a_request_that_the_project_may_not_send_takes_nothing_of_its_key():
+    """And the other way round: whichever limit refuses, both are as they were."""
+    sender = new_sender(requests=3)
+    limit = {"requests_per_minute": 4}
+    of_project = [sender.request(key_id, **limit) for key_id in (1, 1, 2, 2)]
+    for _ in range(9):
+        assert sender.request(key_id=1, **limit).limit == 4  # the project's
+
+    assert [allowance.remaining for allowance in of_project] == [2, 1, 2, 1]
+    assert sender.request(key_id=1).retry_after_s == 0
+    for _ in range(9):
+        assert sender.request(key_id=1, requests_per_minute=6).limit == 3  # the key's
+    assert sender.request(key_id=2).retry_after_s == 0
 
 
 # Events

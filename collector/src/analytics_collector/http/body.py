@@ -20,40 +20,53 @@ _DISCARD_S = 1.0
 
 
 class InFlight:
-    """The bytes of all bodies that are being read or stored, with a limit."""
+    """The bytes of all bodies that are being read or stored, with a limit.
+
+    One project may have half of them, so that there is room for the others.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._max_of_project = max_bytes // 2
         self._bytes = 0
+        self._of_project: dict[int, int] = {}
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Give one request a share that ends with it."""
-        share = Share(self)
+    def share(self, project_id: int) -> Iterator[Share]:
+        """Give one request of a project a share that ends with it."""
+        share = Share(self, project_id)
         try:
             yield share
         finally:
-            self.add(-share.size_bytes)
+            self._change(project_id, -share.size_bytes)
 
-    def add(self, size_bytes: int) -> None:
-        """Count *size_bytes*; `Refusal` (OVERLOADED) if that is too much."""
-        if size_bytes > 0 and self._bytes + size_bytes > self._max_bytes:
+    def add(self, project_id: int, size_bytes: int) -> None:
+        """Count *size_bytes* of a project; `Refusal` (OVERLOADED) if that is too much."""
+        of_project = self._of_project.get(project_id, 0) + size_bytes
+        if self._bytes + size_bytes > self._max_bytes or of_project > self._max_of_project:
             raise Refusal("OVERLOADED", headers={"Retry-After": "1"})
-        self._bytes += size_bytes
+        self._change(project_id, size_bytes)
+
+    def _change(self, project_id: int, by: int) -> None:
+        self._bytes += by
+        of_project = self._of_project.pop(project_id, 0) + by
+        if of_project:
+            self._of_project[project_id] = of_project
         metrics.BYTES_IN_FLIGHT.set(self._bytes)
 
 
 class Share:
     """What one request has in flight."""
 
-    def __init__(self, in_flight: InFlight) -> None:
+    def __init__(self, in_flight: InFlight, project_id: int) -> None:
         self._in_flight = in_flight
+        self._project_id = project_id
         self.size_bytes = 0
 
     def grow_to(self, size_bytes: int) -> None:
         """Count up to *size_bytes* for this request."""
         if size_bytes > self.size_bytes:
-            self._in_flight.add(size_bytes - self.size_bytes)
+            self._in_flight.add(self._project_id, size_bytes - self.size_bytes)
             self.size_bytes = size_bytes
 
 

@@ -19,7 +19,7 @@ from analytics_collector.ingest.schemas import Verdict
 async def validate_events(request: Request) -> Response:
     """Answer as POST /api/v1/events would, with 200 for 202, and tell all that schemas say.
 
-    It is a request like any other to the limit of the key, and no event to any.
+    It is a request like any other to the limits of key and project, and no event to any.
     """
     headers = dict(request.scope["headers"])
     body = Body(request.receive, headers)
@@ -49,7 +49,7 @@ async def _examine(request: Request, headers: dict[bytes, bytes], body: Body) ->
         raise Refusal("RATE_LIMITED", headers={"Retry-After": str(allowance.retry_after_s)})
     check_content_type(_text(headers.get(b"content-type")))
     gzipped = is_gzip(_text(headers.get(b"content-encoding")))
-    with services.in_flight.share() as share:
+    with services.in_flight.share(key.project_id) as share:
         content = await body.read(share)
         examined: Examined = await services.pipeline.examine(content, gzipped, key, share.grow_to)
     return examined

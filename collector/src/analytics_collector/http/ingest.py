@@ -72,7 +72,7 @@ async def _accept(
     await services.pipeline.check_quota(key)
     check_content_type(_text(headers.get(b"content-type")))
     gzipped = is_gzip(_text(headers.get(b"content-encoding")))
-    with services.in_flight.share() as share:
+    with services.in_flight.share(key.project_id) as share:
         content = await body.read(share)
         accepted: Accepted = await services.pipeline.accept(
             content, gzipped, key, share.grow_to, sender=_sender(request, headers, key)

@@ -1,4 +1,4 @@
-"""How much a client may send: requests of a key and of an address, events of a project and a user.
+"""How much may be sent: requests of a key, a project, an address; events of a project, a user.
 
 A batch is taken or refused as a whole. What is refused takes nothing, so that trying again does
 not push the moment away.
@@ -29,6 +29,7 @@ class DefaultLimits:
     """What holds where a project has no limits of its own; each for one minute."""
 
     requests_per_key: int = REQUESTS_PER_KEY
+    requests: int | None = None
     events: int = 600_000
     events_per_user: int | None = None
     requests_per_address: int = 100
@@ -50,13 +51,28 @@ class RateLimiter:
         self._clock = clock
         self._keys = BucketMap(MAX_BUCKETS, lambda key_id: f"key:{key_id}")
         self._projects = BucketMap(MAX_BUCKETS, lambda project_id: f"project:{project_id}")
+        self._project_requests = BucketMap(
+            MAX_BUCKETS, lambda project_id: f"project-requests:{project_id}"
+        )
         self._users = BucketMap(MAX_BUCKETS, _name_of_user)
         self._addresses = BucketMap(MAX_BUCKETS, lambda address: f"address:{address}")
 
     async def admit(self, key: ApiKey) -> Allowance:
-        """Count a request of *key*."""
-        limit = key.settings.limits.requests_per_minute_per_key or self._defaults.requests_per_key
-        return await self._count(self._keys.get(key.key_id, limit, self._clock()), "key")
+        """Count a request of *key*, and of its project if that has a limit of requests.
+
+        What is returned tells of the key, or of the limit that refuses.
+        """
+        limits = key.settings.limits
+        limit = limits.requests_per_minute_per_key or self._defaults.requests_per_key
+        project_limit = limits.requests_per_minute or self._defaults.requests
+        bucket = self._keys.get(key.key_id, limit, self._clock())
+        if project_limit is None:
+            return await self._count(bucket, "key")
+        project = self._project_requests.get(key.project_id, project_limit, self._clock())
+        short = await self._leases.take([(bucket, 1), (project, 1)])
+        if short is None:
+            return bucket.allowance(self._clock(), taken=1)
+        return self._refused(short, "project" if short is project else "key")
 
     async def admit_address(self, address: str) -> Allowance:
         """Count a request that no valid key vouches for."""
@@ -107,6 +123,9 @@ class RateLimiter:
             return bucket.allowance(self._clock(), taken=1)
         if await self._leases.take([(bucket, 1)]) is None:
             return bucket.allowance(self._clock(), taken=1)
+        return self._refused(bucket, kind)
+
+    def _refused(self, bucket: Bucket, kind: str) -> Allowance:
         metrics.RATE_LIMITED.labels(kind).inc()
         return bucket.allowance(self._clock(), refused=1)
 
