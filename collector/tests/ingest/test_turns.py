@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,12 +30,16 @@ def turns_of(*requests: Request) -> Turns[Request]:
     return turns
 
 
+def names(group: list[Request]) -> list[str]:
+    """Return what the requests are called, such as 1a for the first of project 1."""
+    return [f"{request.project}{'abcdefgh'[request.number]}" for request in group]
+
+
 def groups(turns: Turns[Request], events: int = 30, size_bytes: int = 10**6) -> list[list[str]]:
-    """Return all groups in their order, as names such as 1a for the first of project 1."""
+    """Return the names in all groups, in their order."""
     found = []
     while turns:
-        group = turns.next_group(events, size_bytes)
-        found.append([f"{request.project}{'abcdefgh'[request.number]}" for request in group])
+        found.append(names(turns.next_group(events, size_bytes)))
     return found
 
 
@@ -96,6 +101,25 @@ def test_a_request_larger_than_a_group_goes_alone():
     assert groups(turns) == [["2a"], ["3a"], ["1a"]]
 
 
+def test_projects_of_which_a_lot_waits_have_groups_of_their_own():
+    """So that nobody else waits for as long as it takes to write theirs (RES-16)."""
+    turns = turns_of(*[Request(1, n, [None] * 60) for n in range(3)], Request(2, 0), Request(3, 0))
+
+    assert names(turns.next_group(1000, 10**6, large=False)) == ["2a", "3a"]
+    assert names(turns.next_group(1000, 10**6, large=True)) == ["1a", "1b", "1c"]
+    assert not turns
+
+
+def test_a_project_is_never_in_two_groups_at_once():
+    """Its order would be gone: what is left of it waits until the group before it is written."""
+    turns = turns_of(*[Request(1, n, [None] * 60) for n in range(3)])
+
+    assert names(turns.next_group(120, 10**6, large=True)) == ["1a", "1b"]
+    assert turns.next_group(120, 10**6, large=False) == []  # 1a and 1b are being written
+    assert turns.next_group(120, 10**6, large=True) == []  # they are, and 1c is a small pile
+    assert names(turns.next_group(120, 10**6, large=False)) == ["1c"]
+
+
 @dataclass
 class Event:
     """What the writer looks at in an event."""
@@ -105,14 +129,22 @@ class Event:
 
 
 class SlowStore:
-    """Takes a time for each commit and each event that passes only here: the same in every run."""
+    """Takes a time for each commit and each event that passes only here: the same in every run.
+
+    Two commits at once take as long as the longer of them.
+    """
 
     def __init__(self) -> None:
         self.now_ms = 0.0
+        self._ends_ms: list[float] = []
 
     async def append(self, rows: Sequence[object]) -> list[int]:
+        ends_ms = self.now_ms + 2.0 + 0.02 * len(rows)
+        heapq.heappush(self._ends_ms, ends_ms)
         await asyncio.sleep(0)
-        self.now_ms += 2.0 + 0.02 * len(rows)
+        while self._ends_ms[0] < ends_ms:
+            await asyncio.sleep(0)
+        self.now_ms = max(self.now_ms, heapq.heappop(self._ends_ms))
         return []
 
 

@@ -105,6 +105,28 @@ def test_requests_that_come_during_a_commit_share_the_next(run):
     run(scenario())
 
 
+def test_a_commit_of_many_events_of_one_project_keeps_no_other_waiting(run):
+    """Its neighbours are written beside it; its own next request waits for it (RES-16)."""
+
+    async def scenario() -> None:
+        async with writing() as (writer, store):
+            store.open.clear()
+            flood = await queue(writer, *(event("flood") for _ in range(500)))
+            await store.entered.wait()
+            own = await queue(writer, event("own"))
+            store.entered.clear()
+            neighbour = await queue(writer, event("neighbour")._replace(project_id=2))
+            async with asyncio.timeout(5):
+                await store.entered.wait()
+
+            assert store.calls == 2
+            store.open.set()
+            await asyncio.gather(flood, own, neighbour)
+            assert store.commits[1:] == [["neighbour"], ["own"]]
+
+    run(scenario())
+
+
 def test_nobody_is_answered_before_the_commit(run):
     """202 means committed: while the store works on the group all of it waits."""
 

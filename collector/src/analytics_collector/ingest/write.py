@@ -57,28 +57,31 @@ _Owner = tuple[_Waiting, int]
 class GroupWriter:
     """Writes the rows of concurrent requests to a store.
 
-    Those of one project in the order in which they came; projects take turns, so that a flood of
-    one does not keep the others waiting.
+    Those of one project in the order in which they came; projects take turns, and those of which
+    a lot waits are written beside the others, so that a flood of one keeps nobody waiting.
     """
 
     def __init__(self, store: EventStore, overflow: Overflow | None = None) -> None:
         self._store = store
         self._overflow = overflow
         self._waiting: Turns[_Waiting] = Turns()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        # One for those of which little waits, one for those of which a lot does.
+        self._wakes = (asyncio.Event(), asyncio.Event())
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     def start(self) -> None:
         """Begin to write; needs a running event loop."""
-        self._task = asyncio.create_task(self._run(), name="group writer")
+        self._tasks = [
+            asyncio.create_task(self._run(large), name="group writer") for large in (False, True)
+        ]
 
     async def stop(self) -> None:
         """Write what was taken, then stop."""
         self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
+        for wake in self._wakes:
+            wake.set()
+        await asyncio.gather(*self._tasks)
 
     async def write(self, rows: Sequence[EventRow], size_bytes: int) -> Stored:
         """Return when *rows* are safe; *size_bytes* is about what they take on the wire.
@@ -89,17 +92,23 @@ class GroupWriter:
         if self._stopping:
             raise StoreUnavailable("stopping")
         waiting = _Waiting(rows, size_bytes, asyncio.get_running_loop().create_future())
-        self._waiting.append(rows[0].project_id, waiting)
-        self._wake.set()
+        is_large = self._waiting.append(rows[0].project_id, waiting)
+        self._wakes[is_large].set()
         return await waiting.done
 
-    async def _run(self) -> None:
+    async def _run(self, large: bool) -> None:
+        """Write one group after the other, of projects of which a lot waits or of the others."""
+        wake, other_wake = self._wakes[large], self._wakes[not large]
         while self._waiting or not self._stopping:
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            await self._commit(self._waiting.next_group(MAX_GROUP_EVENTS, MAX_GROUP_BYTES))
+            group = self._waiting.next_group(MAX_GROUP_EVENTS, MAX_GROUP_BYTES, large=large)
+            if self._waiting:
+                other_wake.set()  # a project that this one has done with may be its next
+            if group:
+                await self._commit(group)
+            else:
+                wake.clear()
+                await wake.wait()
+        other_wake.set()  # there is nothing left for it either
 
     async def _commit(self, group: list[_Waiting]) -> None:
         owners, rows, repeats = _without_repeats(group)
