@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from signal import SIGCONT, SIGKILL, SIGQUIT, SIGSTOP
 
 import asyncpg
 import pytest
 
+from analytics_collector.adapters.postgres.pool import connect_pool, lend
 from harness.checker import check
 from harness.client import Answer, Load, Mint, Sender
 from harness.collector import Collector, Serve
 from harness.database import Database
+from harness.processes import offspring
 from harness.servers import OwnServers
 from harness.session import Session
 from harness.waiting import pause, wait_for
@@ -263,3 +267,137 @@ def _slow_down_commits(database: Database) -> None:
         end $$
     """)
     database.execute("create trigger rest after insert on commits execute function rest()")
+
+
+@contextmanager
+def _frozen(victims: OwnServers) -> Iterator[None]:
+    """Let Postgres take no step inside the block, neither old processes nor new ones."""
+    pids = [victims.postgres.pid]
+    os.kill(pids[0], SIGSTOP)
+    pids += offspring(pids[0])
+    for pid in pids:
+        os.kill(pid, SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, SIGCONT)
+
+
+def test_a_postgres_that_is_frozen_holds_nobody_up(
+    collector: Collector, victims: OwnServers, serve: Serve, sender: Sender
+) -> None:
+    """Nothing ends there, not even what was given up: 503 in time, again and again."""
+    mint = Mint(6)
+    with _frozen(victims):
+        for _ in range(3):
+            _refused_in_time(sender, mint)
+        alive = sender.get("/livez").status
+
+    _recovers(sender, mint, collector.database)
+    assert alive == 200
+    assert serve.faults == []
+
+
+def test_a_borrower_leaves_a_frozen_postgres_when_its_time_is_over(
+    collector: Collector, victims: OwnServers
+) -> None:
+    """To give a connection back waits for the end of what was asked there, but not for ever."""
+
+    async def borrow() -> float:
+        pool = await connect_pool(collector.database.url, min_size=1, max_size=1, timeout_s=60)
+        try:
+            async with lend(pool):
+                pass  # it lies there from now on
+            with _frozen(victims):
+                started = time.monotonic()
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5), lend(pool) as connection:
+                        await connection.execute("select 1")
+                return time.monotonic() - started
+        finally:
+            pool.terminate()
+
+    async def borrow_in_time() -> float:
+        async with asyncio.timeout(30):
+            return await borrow()
+
+    assert asyncio.run(borrow_in_time()) < 1.5 + NOISE_S
+
+
+def test_a_collector_ends_in_time_beside_a_postgres_that_is_frozen(
+    collector: Collector, victims: OwnServers
+) -> None:
+    """What it has counted is written within a few seconds or not at all, all of it together."""
+    with collector.serve(commit_timeout_s=60) as serve:
+        with Sender(serve.url, collector.database.new_key()) as sender:
+            assert sender.send(Mint(7).events(3)).status == 202
+        with _frozen(victims):
+            started = time.monotonic()
+            code = serve.stop()
+            took_s = time.monotonic() - started
+
+    assert code == 0
+    assert took_s < 5 + NOISE_S
+
+
+def test_locked_books_keep_no_event_and_no_new_key_waiting(collector: Collector) -> None:
+    """Usage and quotas are written down later; who sends does not notice."""
+    database = collector.database
+    mint = Mint(8)
+    with (
+        collector.serve() as serve,
+        Sender(serve.url, database.new_key()) as sender,
+        Session(database.url) as session,
+    ):
+        session.fetch("begin")
+        session.fetch("lock table monthly_usage, key_usage in access exclusive mode")
+        assert sender.send(mint.events(2)).status == 202
+        wait_for(lambda: _waiting_for_locks(database) >= 2, "both books are waited for")
+        with Sender(serve.url, database.new_key()) as stranger:
+            started = time.monotonic()
+            answers = [who.send(mint.events(2)).status for who in (stranger, sender, stranger)]
+            took_s = time.monotonic() - started
+        still_locked = _waiting_for_locks(database) >= 1
+        session.fetch("rollback")
+
+        assert answers == [202, 202, 202]
+        assert took_s < 1.0 + NOISE_S
+        assert still_locked
+        wait_for(
+            lambda: database.value("select coalesce(sum(event_count), 0) from monthly_usage") == 8,
+            "what was stored is in the books",
+        )
+
+
+def test_slow_analyses_keep_no_new_key_waiting(collector: Collector) -> None:
+    """With every connection for questions taken, keys are looked up as ever."""
+    database = collector.database
+    key = database.new_key()
+    with (
+        collector.serve(database_pool_size=1) as serve,
+        Session(database.url) as session,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        session.fetch("begin")
+        session.fetch("lock table events in access exclusive mode")
+        questions = [threads.submit(_ask, serve, key) for _ in range(2)]
+        wait_for(lambda: _waiting_for_locks(database) >= 1, "an analysis hangs")
+        with Sender(serve.url, database.new_key()) as stranger:
+            answer = stranger.post("/api/v1/events/validate", {"batch": Mint(9).events(2)})
+        hung = not any(question.done() for question in questions)
+        session.fetch("rollback")
+
+        assert answer.status == 200
+        assert hung
+        assert {question.result() for question in questions} <= {200, 503}
+
+
+def _ask(serve: Serve, key: str) -> int:
+    with Sender(serve.url, key) as asker:
+        return asker.get("/api/v1/users/u-1/events").status
+
+
+def _waiting_for_locks(database: Database) -> int:
+    count: int = database.value("select count(*) from pg_locks where not granted")
+    return count
