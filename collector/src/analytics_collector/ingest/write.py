@@ -58,7 +58,7 @@ class GroupWriter:
     """Writes the rows of concurrent requests to a store.
 
     Those of one project in the order in which they came; projects take turns, and those of which
-    a lot waits are written beside the others, so that a flood of one keeps nobody waiting.
+    a lot waits are written beside the others, who so do not wait for a flood of one to be stored.
     """
 
     def __init__(self, store: EventStore, overflow: Overflow | None = None) -> None:
