@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import jsonschema_rs
 import pytest
+from harness.waiting import wait_for
 
 from analytics_collector._limits import MAX_BODY_BYTES
 from analytics_collector.http.body import InFlight
@@ -391,23 +392,19 @@ def test_too_many_bytes_at_once_are_refused_and_given_back(site, dial):
         site.keys[f"holds-{number}"] = site.new_key(["ingest"], f"holds-{number}")
         wire.send(head(site, f"holds-{number}", Content_Length=600))
 
-    def is_overloaded() -> bool:
-        return site.post(event(text="x" * 600), port=port).status_code == 503
+    def answer_once(status):
+        """Return the answer to a large body when it has that status."""
+        answer = site.post(event(text="x" * 600), port=port)
+        return answer if answer.status_code == status else None
 
-    for _ in range(200):
-        if is_overloaded():
-            break
-    answer = site.post(event(text="x" * 600), port=port)
+    refused = wait_for(lambda: answer_once(503), "both bodies to be in flight")
     small = site.post(event("small"), port=port)
     for wire in wires:
         wire.connection.close()
 
-    assert_refused(answer, "OVERLOADED")
+    assert_refused(refused, "OVERLOADED")
     assert small.status_code == 202
-    for _ in range(200):
-        if not is_overloaded():
-            break
-    assert site.post(event(text="x" * 600), port=port).status_code == 202
+    wait_for(lambda: answer_once(202), "their bytes to be given back")
 
 
 def test_one_project_leaves_half_of_the_bytes_to_the_others(site, dial, eventually):

@@ -31,7 +31,7 @@ class Turnstile:
         if not self._used:
             asyncio.get_running_loop().call_soon(self._next_turn)
         used = self._used.get(project_id, 0)
-        if used < self._bytes_per_turn and project_id not in self._waiting:
+        if used < self._bytes_per_turn:  # then nothing of the project waits
             self._used[project_id] = used + size_bytes
             return
         let_in = asyncio.get_running_loop().create_future()
