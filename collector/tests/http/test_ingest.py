@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import jsonschema_rs
 import pytest
-from harness.waiting import wait_for
 
+from analytics_collector import metrics
 from analytics_collector._limits import MAX_BODY_BYTES
 from analytics_collector.http.body import InFlight
 from analytics_collector.ingest.limit import RateLimiter
@@ -26,6 +26,7 @@ from analytics_collector.interfaces import RowsRefused
 from analytics_collector.keys import generate_key
 from analytics_collector.logs import JsonFormatter
 from analytics_collector.model import EventRow
+from harness.waiting import wait_for
 
 SPEC = Path(__file__).parents[3] / "spec"
 SCHEMAS = {
@@ -392,19 +393,19 @@ def test_too_many_bytes_at_once_are_refused_and_given_back(site, dial):
         site.keys[f"holds-{number}"] = site.new_key(["ingest"], f"holds-{number}")
         wire.send(head(site, f"holds-{number}", Content_Length=600))
 
-    def answer_once(status):
-        """Return the answer to a large body when it has that status."""
-        answer = site.post(event(text="x" * 600), port=port)
-        return answer if answer.status_code == status else None
+    wait_for(lambda: metrics.BYTES_IN_FLIGHT._value.get() == 1200, "both to be in flight")
 
-    refused = wait_for(lambda: answer_once(503), "both bodies to be in flight")
+    def send_much():
+        return site.post(event(text="x" * 600), port=port)
+
+    refused = send_much()
     small = site.post(event("small"), port=port)
     for wire in wires:
         wire.connection.close()
 
     assert_refused(refused, "OVERLOADED")
     assert small.status_code == 202
-    wait_for(lambda: answer_once(202), "their bytes to be given back")
+    wait_for(lambda: send_much().status_code == 202, "their bytes to be given back")
 
 
 def test_one_project_leaves_half_of_the_bytes_to_the_others(site, dial, eventually):
