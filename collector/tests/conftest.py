@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,8 @@ from analytics_collector.adapters.postgres.reader import PostgresReader
 from analytics_collector.adapters.postgres.store import PostgresEventStore
 from analytics_collector.analytics.funnel import evaluate
 from analytics_collector.analytics.params import read_funnel
+from analytics_collector.embedded import Supervisor
+from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.errors import Refusal, StoreUnavailable
 from analytics_collector.http import query
 from analytics_collector.http.problems import on_refusal, on_store_unavailable
@@ -52,6 +56,20 @@ def _closed(schema: Any) -> Any:
 def postgres_dsn(servers: tuple[str, str]) -> str:
     """The DSN of a PostgreSQL that lives as long as the tests."""
     return servers[0]
+
+
+@pytest.fixture(scope="module")
+def valkey_url() -> Iterator[str]:
+    """Return the URL of a Valkey of the module's own."""
+    home = Path(tempfile.mkdtemp(prefix="analytics-test-"))
+    valkey = EmbeddedValkey(home / "data")
+    supervisor = Supervisor([valkey.child()], data_dir=home / "data")
+    supervisor.start()
+    try:
+        yield valkey.url
+    finally:
+        supervisor.stop()
+        shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")

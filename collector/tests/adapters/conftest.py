@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from analytics_collector.embedded import Supervisor
-from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.ingest.validate import validate
 from analytics_collector.model import EventRow, RawBatch
 
@@ -61,17 +56,3 @@ def row(project_id: int) -> Callable[..., EventRow]:
         return batch.rows[0]
 
     return make
-
-
-@pytest.fixture(scope="module")
-def valkey_url() -> Iterator[str]:
-    """Return the URL of a Valkey of the module's own."""
-    home = Path(tempfile.mkdtemp(prefix="analytics-test-"))
-    valkey = EmbeddedValkey(home / "data")
-    supervisor = Supervisor([valkey.child()], data_dir=home / "data")
-    supervisor.start()
-    try:
-        yield valkey.url
-    finally:
-        supervisor.stop()
-        shutil.rmtree(home)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +21,6 @@ from analytics_collector.adapters.migrate import migrate
 from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from analytics_collector.app import create_app
 from analytics_collector.assemble import Services, build_services
-from analytics_collector.embedded import Supervisor
-from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.http.protocol import HardenedProtocol
 from analytics_collector.settings import read_settings
 
@@ -255,31 +250,17 @@ def site(host: Host, servers: tuple[str, str]) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="module")
-def own_valkey_url() -> Iterator[str]:
-    """Return the URL of a Valkey of the module's own: limits would show in the tests of others."""
-    home = Path(tempfile.mkdtemp(prefix="analytics-test-"))
-    valkey = EmbeddedValkey(home / "data")
-    supervisor = Supervisor([valkey.child()], data_dir=home / "data")
-    supervisor.start()
-    try:
-        yield valkey.url
-    finally:
-        supervisor.stop()
-        shutil.rmtree(home)
-
-
 @pytest.fixture
 def new_site(
-    host: Host, servers: tuple[str, str], own_valkey_url: str
+    host: Host, servers: tuple[str, str], valkey_url: str
 ) -> Iterator[Callable[..., Site]]:
     """Start a collector with the settings that a test wants, on an empty Redis."""
     sites: list[Site] = []
 
     def start(**settings: object) -> Site:
-        redis_url = str(settings.pop("redis_url", own_valkey_url))
+        redis_url = str(settings.pop("redis_url", valkey_url))
         sites.append(Site(host, servers[0], redis_url, **settings))
-        if redis_url == own_valkey_url:
+        if redis_url == valkey_url:
             sites[-1].run(sites[-1].services.redis.flushdb())
         return sites[-1]
 

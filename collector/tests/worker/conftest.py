@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +19,6 @@ from analytics_collector.adapters.postgres.store import PostgresEventStore
 from analytics_collector.adapters.redis.client import connect
 from analytics_collector.adapters.redis.names import STREAM
 from analytics_collector.adapters.redis.stream import ConsumerGroup, EventStream
-from analytics_collector.embedded import Supervisor
-from analytics_collector.embedded.valkey import EmbeddedValkey
 from analytics_collector.ingest.validate import validate
 from analytics_collector.model import EventRow, RawBatch
 from analytics_collector.settings import Settings, read_settings
@@ -34,20 +29,6 @@ from analytics_collector.worker.publisher import Publisher
 from analytics_collector.worker.run import active_alone
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-@pytest.fixture(scope="module")
-def valkey_url() -> Iterator[str]:
-    """Return the URL of a Valkey of the module's own."""
-    home = Path(tempfile.mkdtemp(prefix="analytics-test-"))
-    valkey = EmbeddedValkey(home / "data")
-    supervisor = Supervisor([valkey.child()], data_dir=home / "data")
-    supervisor.start()
-    try:
-        yield valkey.url
-    finally:
-        supervisor.stop()
-        shutil.rmtree(home)
 
 
 def event(name: str = "e", **members: Any) -> EventRow:

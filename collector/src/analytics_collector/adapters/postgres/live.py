@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
+from analytics_collector.adapters.postgres.log import commits_after
 from analytics_collector.adapters.postgres.pool import store_guard
 from analytics_collector.adapters.sqlfile import load_blocks
 from analytics_collector.errors import StoreUnavailable
@@ -37,11 +38,4 @@ class PostgresLiveLog:
     ) -> list[Entry]:
         """Return up to *limit* commits behind *cursor*, with the events of one project or all."""
         async with store_guard():
-            rows = await self._pool.fetch(
-                _SQL["live_after"], cursor.xid, cursor.commit_id, limit, project_id, inclusive
-            )
-        cursors = [Cursor(row["xid"], row["commit_id"]) for row in rows]
-        return [
-            Entry(own, previous, row["events"] or "[]")
-            for own, previous, row in zip(cursors, [cursor, *cursors], rows, strict=False)
-        ]
+            return await commits_after(self._pool, cursor, limit, project_id, inclusive=inclusive)

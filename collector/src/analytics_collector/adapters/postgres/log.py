@@ -55,14 +55,7 @@ class CommitLog:
 
     async def after(self, cursor: Cursor, limit: int) -> list[Entry]:
         """Return up to *limit* commits behind *cursor* that nothing in progress can precede."""
-        rows = await self._connection.fetch(
-            _SQL["commits_after"], cursor.xid, cursor.commit_id, limit
-        )
-        cursors = [Cursor(row["xid"], row["commit_id"]) for row in rows]
-        return [
-            Entry(own, previous, row["events"] or "[]")
-            for own, previous, row in zip(cursors, [cursor, *cursors], rows, strict=False)
-        ]
+        return await commits_after(self._connection, cursor, limit)
 
     async def knows(self, cursor: Cursor) -> bool:
         """Return whether there is a commit at *cursor*."""
@@ -176,6 +169,28 @@ class CommitLog:
         row = await self._connection.fetchrow(_SQL["lock_cursor"], consumer)
         assert row is not None, f"{consumer} is not in the table consumers"
         return Cursor(row["xid"], row["commit_id"])
+
+
+async def commits_after(
+    source: asyncpg.Pool | asyncpg.Connection,
+    cursor: Cursor,
+    limit: int,
+    project_id: int | None = None,
+    *,
+    inclusive: bool = False,
+) -> list[Entry]:
+    """Return up to *limit* commits behind *cursor* that nothing in progress can precede.
+
+    With the events of one project or of all; with *inclusive* the commit at *cursor* comes first.
+    """
+    rows = await source.fetch(
+        _SQL["commits_after"], cursor.xid, cursor.commit_id, limit, project_id, inclusive
+    )
+    cursors = [Cursor(row["xid"], row["commit_id"]) for row in rows]
+    return [
+        Entry(own, previous, row["events"] or "[]")
+        for own, previous, row in zip(cursors, [cursor, *cursors], rows, strict=False)
+    ]
 
 
 def part_of(entry: Entry, events: Sequence[str]) -> Entry:

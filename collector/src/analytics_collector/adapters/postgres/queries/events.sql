@@ -86,11 +86,14 @@ where pg_column_size(users.traits) < 262144
 
 -- name: commits_after
 -- The next commits of the log behind the cursor ($1, $2) that no transaction in progress can
--- still precede, at most $3 of them, each with its events as one JSON array in stored order.
+-- still precede, at most $3 of them, each with its events as one JSON array in stored order; with
+-- those of the project $4 only, if it is given. The commit at the cursor itself comes first where
+-- $5 says so.
 with next_commits as materialized (
     select xid, commit_id
     from commits
-    where (xid, commit_id) > ($1::xid8, $2::bigint)
+    where (xid, commit_id) >= ($1::xid8, $2::bigint)
+        and ($5 or (xid, commit_id) <> ($1::xid8, $2::bigint))
         and xid < pg_snapshot_xmin(pg_current_snapshot())
     order by xid, commit_id
     limit $3
@@ -110,6 +113,7 @@ select
         ) order by seq)::text
         from events
         where events.commit_id = next_commits.commit_id
+            and ($4::bigint is null or project_id = $4)
     ) as events
 from next_commits
 order by next_commits.xid, next_commits.commit_id
