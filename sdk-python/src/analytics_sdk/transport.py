@@ -8,8 +8,11 @@ from __future__ import annotations
 
 # Else the first look-up of a host imports it, at a moment when a fork could cut that in two.
 import encodings.idna  # noqa: F401
+import socket
+import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import httpcore
@@ -55,10 +58,7 @@ class Transport:
             _bound_by(self._deadline, self._client)
 
     def post(self, body: Body, timeout_s: float) -> Answer:
-        """Send *body* and return the answer, within *timeout_s* from connecting to the last byte.
-
-        Only looking up the host's name can take longer: no system call for it knows a time limit.
-        """
+        """Send *body* and return the answer, within *timeout_s* from the name to the last byte."""
         self._deadline.at = time.monotonic() + timeout_s
         encoding = {"Content-Encoding": "gzip"} if body.is_gzip else {}
         try:
@@ -106,7 +106,7 @@ class _Deadline:
 
 
 def _bound_by(deadline: _Deadline, client: httpx.Client) -> None:
-    """Make every read and write of *client*'s own connections end by *deadline*.
+    """Make every look-up, connect, read and write of *client*'s own pools end by *deadline*.
 
     httpx has no time limit for a request as a whole, so a server that sends a byte of its header
     every nine seconds would hold us for days. httpcore has a public seam for it, `network_backend`,
@@ -123,6 +123,7 @@ class _BoundedBackend(httpcore.NetworkBackend):
     def __init__(self, backend: httpcore.NetworkBackend, deadline: _Deadline) -> None:
         self._backend = backend
         self._deadline = deadline
+        self._lookup: _Lookup | None = None
 
     def connect_tcp(
         self,
@@ -132,10 +133,80 @@ class _BoundedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(
-            host, port, self._deadline.shorten(timeout), local_address, socket_options
-        )
-        return _BoundedStream(stream, self._deadline)
+        addresses = [host] if _is_address(host) else self._look_up(host, port, timeout)
+        error: Exception = httpcore.ConnectError(f"{host} has no address")
+        for others in reversed(range(len(addresses))):
+            # A share of the time for each, lest one that says nothing hides one that works.
+            share_s = self._deadline.shorten(timeout) / (others + 1)
+            try:
+                stream = self._backend.connect_tcp(
+                    addresses[-1 - others], port, share_s, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                error = failure
+            else:
+                return _BoundedStream(stream, self._deadline)
+        raise error
+
+    def _look_up(self, host: str, port: int, timeout: float | None) -> list[str]:
+        lookup = self._lookup
+        # One that is late is waited for again: a second would only be as late. A fork loses it.
+        if lookup is None or lookup.name_and_port != (host, port) or lookup.is_lost:
+            lookup = self._lookup = _Lookup(host, port)
+            lookup.begin()
+        lookup.wait(self._deadline.shorten(timeout))
+        if not lookup.is_over:
+            raise httpcore.ConnectTimeout(f"The look-up of {host} took too long.")
+        self._lookup = None
+        if lookup.error is not None:
+            raise httpcore.ConnectError(lookup.error) from lookup.error
+        return lookup.addresses
+
+
+class _Lookup:
+    """Looks up the addresses of a host in a thread, for no system call for it knows a time limit.
+
+    Only that, for a socket that gevent made belongs to the thread that made it.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.name_and_port = host, port
+        self.addresses: list[str] = []
+        self.error: Exception | None = None
+        self.is_over = False
+        self._thread = threading.Thread(target=self._run, name="analytics-sdk-lookup", daemon=True)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its thread ended, in a fork, before it had an answer."""
+        return not (self._thread.is_alive() or self.is_over)
+
+    def begin(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # The interpreter is at its end, or the process is out of threads.
+            self._run()
+
+    def wait(self, timeout_s: float) -> None:
+        if not self.is_over:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            found = socket.getaddrinfo(*self.name_and_port, type=socket.SOCK_STREAM)
+            self.addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        except Exception as error:
+            self.error = error
+        self.is_over = True
+
+
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return True
+    return False
 
 
 class _BoundedStream(httpcore.NetworkStream):

@@ -171,26 +171,36 @@ def raw_server():
 
 
 @pytest.fixture
-def black_hole():
-    """An address that answers nothing at all, not even to a connect.
+def make_black_hole():
+    """Make addresses that answer nothing at all, not even to a connect; return the port.
 
     Its queue of connections is full and nobody takes one, so the kernel drops what comes.
     """
     if sys.platform != "linux":
         pytest.skip("needs a kernel that drops connections when the queue is full")
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        probe = stack.enter_context(socket.socket())
-        probe.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            probe.connect(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def make(host="127.0.0.1", port=0):
+            listener = stack.enter_context(socket.socket())
+            listener.bind((host, port))
+            listener.listen(0)
+            for _ in range(4):
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(listener.getsockname())
+            probe = stack.enter_context(socket.socket())
+            probe.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                probe.connect(listener.getsockname())
+            return listener.getsockname()[1]
+
+        yield make
+
+
+@pytest.fixture
+def black_hole(make_black_hole):
+    """The address of one."""
+    return f"http://127.0.0.1:{make_black_hole()}"
 
 
 @pytest.fixture

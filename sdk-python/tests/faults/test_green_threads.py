@@ -69,7 +69,9 @@ def test_everything_is_delivered_and_nobody_is_blocked(run_script, collector, ca
         pytest.skip(f"{library} is not installed")
     first, second, late_patch = PROGRAMS[case]
     source = "\n".join((first, second, PROGRAM.format(late_patch=late_patch)))
-    program = run_script(source, timeout_s=60)
+    # A name, for looking it up takes a thread of another kind in each of the cases.
+    url = f"http://localhost:{collector.port}"
+    program = run_script(source, timeout_s=60, ANALYTICS_API_URL=url)
 
     answers = [json.loads(line) for line in program.stdout.splitlines()]
     assert answers, program.stderr
