@@ -113,6 +113,7 @@ class Reply:
         linger = struct.pack("ii", 1, 0)
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         handler.close_connection = True
+        handler.server.to_reset.add(handler.connection)
 
     @staticmethod
     def cut_short(handler, request):
@@ -179,6 +180,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.to_reset = set()
+
+    def shutdown_request(self, request):
+        """End a connection: with a FIN, unless it is to be reset."""
+        if request in self.to_reset:
+            self.to_reset.remove(request)
+            request.close()
+        else:
+            super().shutdown_request(request)
 
     def handle_error(self, request, client_address):
         error = sys.exc_info()[1]

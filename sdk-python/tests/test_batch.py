@@ -31,6 +31,7 @@ def test_large_bodies_are_compressed():
     assert body.is_gzip
     assert len(body.content) < len(event)
     assert json.loads(gzip.decompress(body.content))["batch"] == [json.loads(event)]
+    assert body.content[8] == 4, "as RFC 1952 marks the fastest"
 
 
 def test_a_full_body_is_within_the_limit():

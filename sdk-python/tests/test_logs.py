@@ -55,6 +55,10 @@ def test_no_log_has_a_key_or_a_value(make_client, collector, reply, caplog, faul
     client.track("tracked-name", properties, user_id="user-4711")
     client.track("tracked-name", {"email": "geheim@example.org", "large": "x" * 200_000})
     client.identify(None, {"email": "geheim@example.org"})
+    deep = {"email": "geheim@example.org"}
+    for _ in range(10_000):
+        deep = {"in": deep}
+    client.track("tracked-name", deep)
     client.flush(1)
     client.shutdown(1)
 
@@ -75,10 +79,11 @@ def test_a_large_event_is_warned_of(make_client, listener):
 
 def test_a_storm_of_refusals_is_few_lines(make_client, listener):
     """30,000 events that find no room."""
-    client = make_client(max_queue_size=1, flush_interval_s=3600)
+    client = make_client(max_queue_size=1, flush_interval_s=3600, spool_max_bytes=0)
     for _ in range(30_000):
         client.track("a")
 
+    assert client.stats().refused["queue_full"] > 20_000
     assert len(listener.records) <= 3
 
 

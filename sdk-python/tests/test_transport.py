@@ -52,12 +52,20 @@ def test_a_redirect_is_not_followed(transport, collector, reply, status):
     assert len(collector.requests) == 1
 
 
-@pytest.mark.parametrize("fault", ["close", "reset", "cut_short"])
-def test_a_broken_connection_is_no_answer(transport, collector, reply, fault):
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        ("close", "RemoteProtocolError"),
+        ("reset", "ReadError"),
+        ("cut_short", "RemoteProtocolError"),
+    ],
+)
+def test_a_broken_connection_is_no_answer(transport, collector, reply, fault, failure):
     """And the next request has a new one."""
     collector.script(getattr(reply, fault))
+    answer = transport.post(BODY, 5)
 
-    assert transport.post(BODY, 5).status is None
+    assert (answer.status, answer.failure) == (None, failure)
     assert transport.post(BODY, 5).status == 202
 
 

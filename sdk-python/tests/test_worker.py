@@ -1,10 +1,13 @@
 """Delivery, on a real connection: what is sent when, and what becomes of it."""
 
+import itertools
 import threading
 import time
 
 import httpx
 import pytest
+
+from analytics_sdk.delivery import CIRCUIT_FAILURES, CIRCUIT_PAUSE_S
 
 FAULTS = {
     "500": lambda reply: reply.status(500),
@@ -444,6 +447,24 @@ def test_a_shutdown_tries_once_more_at_once(make_client, collector, reply, monke
 
     assert client.shutdown(5)
     assert collector.names == ["one"]
+
+
+def test_a_collector_that_goes_on_failing_is_asked_once_a_second(
+    make_client, collector, reply, monkeypatch
+):
+    """From the fifth failure on, however short the random pause, and however often one flushes."""
+    monkeypatch.setattr("analytics_sdk.delivery.jitter", lambda: 0.0)
+    collector.always(reply.status(503))
+    client = make_client()
+    client.track("one")
+    deadline = time.monotonic() + 20
+    while len(collector.requests) < CIRCUIT_FAILURES + 2 and time.monotonic() < deadline:
+        client.flush(0.05)
+
+    arrived = [request.at for request in collector.requests]
+    pauses = [later - sooner for sooner, later in itertools.pairwise(arrived)]
+    assert sum(pauses[: CIRCUIT_FAILURES - 1]) < CIRCUIT_PAUSE_S * (CIRCUIT_FAILURES - 1)
+    assert min(pauses[CIRCUIT_FAILURES - 1 :]) >= CIRCUIT_PAUSE_S * 0.95
 
 
 def test_a_shutdown_obeys_retry_after(make_client, collector, reply):

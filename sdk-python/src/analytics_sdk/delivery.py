@@ -207,7 +207,7 @@ class Delivery:
 
     def _pause(self, delay_s: float) -> None:
         """Wait; a flush or a shutdown cuts it short, but not what the collector asked for."""
-        until = monotonic() + delay_s
+        until = max(monotonic() + delay_s, self._not_before)
         while True:
             close_by = inf if self._orders.close_by is None else self._orders.close_by
             if (now := monotonic()) >= min(until, close_by):

@@ -196,9 +196,10 @@ class _Lookup:
         try:
             found = socket.getaddrinfo(*self.name_and_port, type=socket.SOCK_STREAM)
             self.addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        except Exception as error:
+        except (OSError, ValueError) as error:  # UnicodeError, of a name that is none, above all
             self.error = error
-        self.is_over = True
+        finally:
+            self.is_over = True
 
 
 def _is_address(host: str) -> bool:
