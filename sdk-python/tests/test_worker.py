@@ -437,13 +437,14 @@ def test_a_shutdown_delivers_what_waits(make_client, collector):
     assert client.flush()
 
 
-def test_a_shutdown_tries_once_more_at_once(make_client, collector, reply, monkeypatch):
+def test_a_shutdown_tries_once_more_at_once(make_client, collector, reply, monkeypatch, eventually):
     """Even in the pause after a failure."""
     monkeypatch.setattr("analytics_sdk.delivery.jitter", lambda: 100.0)
     collector.script(reply.status(503))
     client = make_client()
     client.track("one")
     client.flush(0.2)
+    eventually(lambda: client.stats().spooled == 1)  # as before a long pause
 
     assert client.shutdown(5)
     assert collector.names == ["one"]
