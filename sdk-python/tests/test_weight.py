@@ -9,7 +9,7 @@ MAX_RSS_MIB = 48
 
 
 def test_an_import_is_light(run_program):
-    """Some 140 modules, bare Python's 33 with them; what delivery needs comes with the first event."""
+    """Some 140 modules with those of bare Python; what delivery needs comes with the first event."""
     program = run_program("""
         import sys
         print(len(sys.modules), "httpx" in sys.modules, "tenacity" in sys.modules)
