@@ -194,8 +194,8 @@ _ONCE_AND_IN_ORDER = (
         name="goes by the number of a commit alone",
         promise="the stream misses no commit, whatever number it drew",
         path=f"{_COLLECTOR}/adapters/postgres/queries/events.sql",
-        text="    where (xid, commit_id) > ($1::xid8, $2::bigint)\n",
-        replacement="    where commit_id > $2::bigint and $1::xid8 is not null\n",
+        text="    where (xid, commit_id) >= ($1::xid8, $2::bigint)\n",
+        replacement="    where commit_id >= $2::bigint and $1::xid8 is not null\n",
         tests=(
             "collector/tests/worker/test_publisher.py"
             "::test_a_commit_with_a_low_id_in_a_late_transaction_is_not_skipped",

@@ -297,6 +297,31 @@ def test_until_a_restored_log_is_taken_up_nobody_goes_on_in_it(site, listen):
     assert (answer.status_code, answer.json()["code"]) == (503, "STORE_UNAVAILABLE")
 
 
+def test_nobody_goes_on_where_a_part_of_a_restored_log_is_still_to_come(site, listen):
+    """Its cluster had counted about as far as this one: all of it will be numbered anew."""
+    ear = listen()
+    site.post(track("before"))
+    site.post(track("after"))
+    ear.names(2)
+    _, commit, rest = ear.ids[0].split("-")
+    site.sql(
+        "update commits set xid = (pg_current_xact_id()::text::bigint + 2 * (commit_id - $1) - 1)"
+        "::text::xid8",
+        int(commit),
+    )
+    for _ in range(3):
+        site.sql("select pg_current_xact_id()")
+    ((xid,),) = site.sql("select xid::text from commits where commit_id = $1", int(commit))
+    answer = site.ask(
+        "GET",
+        "/api/v1/live",
+        headers={"x-api-key": site.keys["read"], "last-event-id": f"{xid}-{commit}-{rest}"},
+    )
+    site.sql("update commits set xid = '0'")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "STORE_UNAVAILABLE")
+
+
 @pytest.mark.parametrize(
     "text", ["x", "1", "1-2-3-4", "1--2", "-1-2", "1-2-x", f"{2**63}-1", "1-²"]
 )
