@@ -1042,36 +1042,68 @@ def test_a_signal_handler_may_track_in_the_middle_of_a_durable_track(run_program
     assert len(ids) == len(set(ids)) == int(count) > 5000
 
 
+FAILING_FSYNC = """
+calls = []
+
+def fdatasync(fd, call=os.fdatasync):
+    calls.append(os.fstat(fd).st_ino)
+    if len(calls) == 3:
+        raise OSError(5, "Input/output error")
+    call(fd)
+
+os.fdatasync = fdatasync
+for name in [name for name in sys.modules if name.startswith("analytics_sdk")]:
+    del sys.modules[name]
+import analytics_sdk as analytics
+"""
+
+
 def test_after_a_failed_fsync_the_segment_is_given_up(run_program, tmp_path, closed_port):
     """That event is refused; the others are on a new segment, and none is lost."""
     program = run_program(
-        """
-        calls = []
-
-        def fdatasync(fd, call=os.fdatasync):
-            calls.append(fd)
-            if len(calls) == 3:
-                raise OSError(5, "Input/output error")
-            call(fd)
-
-        os.fdatasync = fdatasync
-        for name in [name for name in sys.modules if name.startswith("analytics_sdk")]:
-            del sys.modules[name]
-        import analytics_sdk as analytics
-        client = analytics.init(durable="fsync", flush_interval_s=3600, batch_size=500)
-        answers = [client.track(str(number)) for number in range(6)]
-        print(answers, client.stats().refused, flush=True)
-        os._exit(0)
-        """,
+        FAILING_FSYNC
+        + """
+client = analytics.init(durable="fsync", flush_interval_s=3600, batch_size=500)
+answers = [client.track(str(number)) for number in range(6)]
+print(answers, client.stats().refused, calls[2] in calls[3:], len(calls), flush=True)
+os._exit(0)
+""",
         ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
     )
 
     answers = "[True, True, False, True, True, True]"
-    assert program.stdout.strip() == f"{answers} {{'spool_failed': 1}}", program.stderr
-    assert len(segments(tmp_path)) == 2
+    expected = f"{answers} {{'spool_failed': 1}} False 6"
+    assert program.stdout.strip() == expected, program.stderr
+    assert names_on_disk(tmp_path) == [["0", "1"], ["3", "4", "5"]]
+
+
+def test_a_file_that_could_not_be_written_through_is_not_tried_again(
+    run_program, tmp_path, closed_port
+):
+    """A second fsync may say yes and lie; what comes next is in a new file."""
+    program = run_program(
+        FAILING_FSYNC
+        + """
+client = analytics.init(durable=True, flush_interval_s=3600, batch_size=500)
+for number in range(6):
+    client.track(str(number))
+    client._worker.outbox.sync()
+print(calls[2] in calls[3:], len(calls), client.stats().taken, flush=True)
+os._exit(0)
+""",
+        ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
+    )
+
+    assert program.stdout.strip() == "False 6 6", program.stderr
+    assert names_on_disk(tmp_path) == [["0", "1", "2"], ["3", "4", "5"]]
+
+
+def names_on_disk(tmp_path):
+    """Return the names of the events in each segment."""
     found = []
     for path in segments(tmp_path):
         segment = Segment.adopt(path)
-        found += [json.loads(event)["name"] for event in segment.read(99, 2**20).events]
+        chunk = segment.read(99, 2**20)
+        found.append([json.loads(event)["name"] for event in chunk.events])
         segment.close()
-    assert found == ["0", "1", "3", "4", "5"]
+    return found

@@ -38,7 +38,11 @@ def home(spool_dir: Path | None) -> Path:
     # Here, for it takes as long to import as the rest of the SDK, and few programs need it.
     import platformdirs  # noqa: PLC0415
 
-    return platformdirs.user_data_path("analytics-sdk", appauthor=False) / "spool"
+    try:
+        return platformdirs.user_data_path("analytics-sdk", appauthor=False) / "spool"
+    except RuntimeError:
+        # A user without a name and $HOME, as in some containers; older releases return this path.
+        return Path("~/.local/share/analytics-sdk/spool")
 
 
 def folder_name(api_key: str) -> str:
@@ -56,6 +60,9 @@ def about(api_key: str, api_url: str) -> dict[str, str]:
 
 def make_folder(parent: Path, name: str, notice: dict[str, str]) -> Path:
     """Return the folder of a project, made if need be. Raises OSError if it is not safe."""
+    if parent.parts[:1] == ("~",):
+        message = "there is no home directory: set ANALYTICS_SPOOL_DIR (spool_dir) or HOME"
+        raise SpoolUnusableError(errno.ENOENT, message)
     folder = parent / name
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = parent.stat().st_mode

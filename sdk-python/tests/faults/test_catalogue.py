@@ -110,15 +110,26 @@ CASES = {
         f"{HERE}/test_power_cut.py::test_with_fsync_a_power_cut_costs_nothing",
         f"{HERE}/test_power_cut.py::test_without_fsync_it_costs_about_the_last_second",
     ],
-    47: [f"{SDK}/test_segment.py::test_a_full_disk_leaves_the_records_before_intact"],
-    48: [f"{SDK}/test_spool.py::test_a_process_without_descriptors_goes_on"],
+    47: [
+        f"{SDK}/test_segment.py::test_a_full_disk_leaves_the_records_before_intact",
+        f"{HERE}/test_spool_disks.py::test_a_full_disk_turns_events_away_until_there_is_room",
+    ],
+    48: [
+        f"{SDK}/test_spool.py::test_a_process_without_descriptors_goes_on",
+        f"{HERE}/test_spool_disks.py"
+        "::test_where_files_are_limited_an_answer_is_true_or_false",
+    ],
     49: [
         f"{SDK}/test_spool.py::test_without_a_disk_events_wait_in_memory",
+        f"{HERE}/test_spool_disks.py::test_on_a_read_only_disk_delivery_goes_on_from_memory",
+        f"{HERE}/test_spool_disks.py"
+        "::test_where_nothing_may_be_written_events_are_delivered_from_memory",
         f"{SDK}/test_spool.py::test_a_working_directory_that_is_gone_is_no_error",
     ],
     50: [
         f"{SDK}/test_spool.py::test_after_a_failed_fsync_the_segment_is_given_up",
         f"{SDK}/test_segment.py::test_what_could_not_be_taken_back_is_not_built_upon",
+        f"{HERE}/test_spool_disks.py::test_only_the_writes_that_fail_are_turned_away",
     ],
     51: [f"{SDK}/test_segment.py::test_flipped_bits_cost_the_records_they_hit_and_no_other"],
     52: [
