@@ -128,6 +128,7 @@ CASES = {
     ],
     50: [
         f"{SDK}/test_spool.py::test_after_a_failed_fsync_the_segment_is_given_up",
+        f"{SDK}/test_spool.py::test_a_file_that_could_not_be_written_through_is_not_tried_again",
         f"{SDK}/test_segment.py::test_what_could_not_be_taken_back_is_not_built_upon",
         f"{HERE}/test_spool_disks.py::test_only_the_writes_that_fail_are_turned_away",
     ],
