@@ -120,7 +120,7 @@ def test_a_fork_while_others_hold_every_lock(run_with_locks, collector):
         if child == 0:
             ok = client.track("child") and client.flush() and client.stats().delivered == 1
             os._exit(0 if ok else 3)
-        print(all(held), len(locks) > 0, wait_for(child))
+        print(all(held), len(locks) > 0, wait_for(child, 4))
         os._exit(0)
     """)
 

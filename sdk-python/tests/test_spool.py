@@ -241,7 +241,13 @@ def occupy(folder):
     folder.write_text("a file")
 
 
-@pytest.mark.parametrize("spoil", [loosen, link, open_to_all, occupy])
+def give_away(folder):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chown(folder, 65534, 65534)
+
+
+@pytest.mark.parametrize("spoil", [loosen, link, open_to_all, occupy, give_away])
 def test_a_folder_that_is_not_safe_is_not_used(make_outbox, tmp_path, spoil):
     """Neither to write to nor to read from."""
     folder = tmp_path / "spool" / folder_name(KEY)
@@ -280,6 +286,36 @@ def test_a_full_spool_turns_the_newest_away_and_keeps_the_old(make_outbox, tmp_p
     assert sum(path.stat().st_size for path in segments(tmp_path)) <= limit
     assert [int(event[:6]) for event in drain(outbox)] == taken
     assert outbox.put(b"again") == 1
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_with_the_collector_away_a_client_fills_its_spool_and_no_more(
+    make_client, collector, closed_port, tmp_path, durable
+):
+    """The calls after it are False, and those before it are delivered, the oldest among them."""
+    limit = 8 * MIN_SEGMENT_BYTES
+    client = make_client(
+        api_url=f"http://127.0.0.1:{closed_port}",
+        durable=durable,
+        max_queue_size=10,
+        spool_max_bytes=limit,
+    )
+    answers = [client.track(f"{number:06}", {"filler": "x" * 400}) for number in range(2000)]
+    disk_bytes = sum(path.stat().st_size for path in segments(tmp_path))
+    refused = client.stats().refused
+    client.shutdown(0)
+    # What waited in memory finds no room at the end, and is counted.
+    kept = sum(answers) - client.stats().dropped.get("shutdown", 0)
+    other = make_client()
+
+    assert answers == sorted(answers, reverse=True)
+    assert sum(refused.values()) == answers.count(False) > 500
+    assert set(refused) <= {"spool_full", "queue_full"}
+    assert disk_bytes <= limit + MIN_SEGMENT_BYTES
+    assert other.recover(20)
+    names = [f"{number:06}" for number in range(2000)]
+    assert len(collector.names) == kept
+    assert collector.names == names[sum(answers) - kept : sum(answers)]
 
 
 def test_the_limit_is_one_for_all_processes(make_outbox):

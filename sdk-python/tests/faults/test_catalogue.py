@@ -76,6 +76,7 @@ CASES = {
     32: [f"{SDK}/test_process.py::test_parent_and_child_deliver_their_own_events_once"],
     33: [
         f"{HERE}/test_prefork.py::test_gunicorn",
+        f"{HERE}/test_prefork.py::test_each_process_of_gunicorn_has_one_segment_of_its_own",
         f"{HERE}/test_prefork.py::test_uwsgi_with_the_options_that_we_ask_for",
         f"{HERE}/test_prefork.py::test_each_way_to_start_a_process_of_multiprocessing",
         f"{HERE}/test_prefork.py::test_a_fork_in_a_thread",
@@ -136,12 +137,19 @@ CASES = {
     52: [
         f"{SDK}/test_spool.py::test_nothing_is_lost_when_writers_are_killed_at_random",
         f"{SDK}/test_spool.py::test_one_process_goes_on_with_what_another_left",
+        f"{HERE}/test_spool_sharing.py::test_process_1_of_each_container_is_another_process",
+        f"{HERE}/test_spool_sharing.py"
+        "::test_only_the_lot_in_hand_goes_again_when_a_recoverer_is_killed",
     ],
     53: [
         f"{SDK}/test_spool.py::test_a_folder_that_is_not_safe_is_not_used",
         f"{SDK}/test_spool.py::test_what_is_not_ours_is_left_alone",
     ],
-    54: [f"{SDK}/test_spool.py::test_a_full_spool_turns_the_newest_away_and_keeps_the_old"],
+    54: [
+        f"{SDK}/test_spool.py::test_a_full_spool_turns_the_newest_away_and_keeps_the_old",
+        f"{SDK}/test_spool.py"
+        "::test_with_the_collector_away_a_client_fills_its_spool_and_no_more",
+    ],
     # Clock and account
     55: [
         f"{HERE}/test_clock.py::test_an_event_does_not_wait_for_the_wall_clock",

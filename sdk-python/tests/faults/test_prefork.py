@@ -1,6 +1,7 @@
 """Servers that fork: every worker delivers its own events, once, and none hangs."""
 
 import importlib.util
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,33 @@ def test_gunicorn(serve, ask_all_workers, collector, options, is_early):
     assert collector.names.count("early") == is_early
     assert code == 0
     assert "Traceback" not in server.log
+
+
+@needs("gunicorn")
+def test_each_process_of_gunicorn_has_one_segment_of_its_own(
+    serve, ask_all_workers, make_client, collector, closed_port, spool_dir
+):
+    """Also the one that forked them, which tracked before; the next client delivers them all."""
+    server = serve(
+        *GUNICORN,
+        "--preload",
+        application=APPLICATION,
+        TRACK_EARLY="1",
+        ANALYTICS_DURABLE="1",
+        ANALYTICS_API_URL=f"http://127.0.0.1:{closed_port}",
+        ANALYTICS_SHUTDOWN_TIMEOUT_S="0",
+    )
+    names = ask_all_workers(server, WORKERS)
+    server.stop()
+    pids = re.findall(r"(?:Listening at: .* \(|worker with pid: )(\d+)", server.log)
+    owners = [path.name.split("-")[1] for path in spool_dir.glob("*/*.seg")]
+
+    assert len(pids) == 1 + WORKERS
+    assert sorted(owners) == sorted(pids)
+    client = make_client()
+    assert client.recover(20)
+    assert sorted(collector.names) == sorted(["early", *names])
+    assert client.stats().dropped == {}
 
 
 @needs("pyuwsgi")
