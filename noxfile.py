@@ -28,6 +28,15 @@ CODE = (
 # pytest, would compile everything anew. Some machines and containers switch it off.
 KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
 
+# What is harmed at random shows more the longer it is.
+LONGER = {"CHAOS_SECONDS": "20", "KILL_ROUNDS": "25", "FUZZ_REQUESTS": "20000"}
+FAULTS = (
+    "tests/chaos",
+    "sdk-python/tests/faults",
+    "sdk-python/tests/test_spool.py",
+    "tests/e2e/test_fuzz.py",
+)
+
 
 def _install(session: nox.Session, lock: str) -> None:
     """Install what *lock* pins, by hash, and then our packages as they lie here."""
@@ -59,6 +68,13 @@ def tests(session: nox.Session) -> None:
     # takes from the others.
     spread = ("-n", str(workers), "--dist", "worksteal")
     session.run("python", "-m", "pytest", *spread, *session.posargs, env=KEEP_BYTECODE)
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Run the tests of faults, kills and spoiled bodies for longer than `tests` does."""
+    _install(session, "tests")
+    session.run("python", "-m", "pytest", *(session.posargs or FAULTS), env=KEEP_BYTECODE | LONGER)
 
 
 @nox.session(default=False)

@@ -965,6 +965,7 @@ def test_nothing_is_lost_when_writers_are_killed_at_random(
 
     assert client.recover(60)
     found = [b"%d %d\n" % tuple(e["properties"].values()) for e in collector.stored]
+    print(f"{rounds} rounds: {len(acknowledged)} acknowledged, {len(found)} found")
     assert acknowledged <= set(found)
     assert len(found) == len(set(found))
     # One more a writer may have been written without its answer being read.

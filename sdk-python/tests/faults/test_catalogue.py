@@ -117,8 +117,7 @@ CASES = {
     ],
     48: [
         f"{SDK}/test_spool.py::test_a_process_without_descriptors_goes_on",
-        f"{HERE}/test_spool_disks.py"
-        "::test_where_files_are_limited_an_answer_is_true_or_false",
+        f"{HERE}/test_spool_disks.py::test_where_files_are_limited_an_answer_is_true_or_false",
     ],
     49: [
         f"{SDK}/test_spool.py::test_without_a_disk_events_wait_in_memory",
@@ -147,8 +146,7 @@ CASES = {
     ],
     54: [
         f"{SDK}/test_spool.py::test_a_full_spool_turns_the_newest_away_and_keeps_the_old",
-        f"{SDK}/test_spool.py"
-        "::test_with_the_collector_away_a_client_fills_its_spool_and_no_more",
+        f"{SDK}/test_spool.py::test_with_the_collector_away_a_client_fills_its_spool_and_no_more",
     ],
     # Clock and account
     55: [

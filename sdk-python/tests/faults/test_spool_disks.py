@@ -218,21 +218,27 @@ def run_as(collector):
         command += [sys.executable, "-u", "-c"]
         settings = {"ANALYTICS_API_URL": collector.url, "ANALYTICS_API_KEY": KEY, **environment}
         settings = {**os.environ, **settings}
-        options = {
-            "env": {name: value for name, value in settings.items() if name not in without},
-            "cwd": folder,
-            "capture_output": True,
-            "text": True,
-            "timeout": 60,
-            "check": False,
-        }
+        for name in without:
+            settings.pop(name, None)
+
+        def execute(code):
+            return subprocess.run(
+                [*command, code],
+                env=settings,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
         try:
-            check = subprocess.run([*command, "import analytics_sdk"], **options)
+            is_able = execute("import analytics_sdk").returncode == 0
         except FileNotFoundError:
-            pytest.skip("needs root and setpriv")
-        if check.returncode != 0:
-            pytest.skip("needs root and a Python that others may run")
-        return subprocess.run([*command, textwrap.dedent(source)], **options)
+            is_able = False
+        if not is_able:
+            pytest.skip("needs root, setpriv, and a Python that others may run")
+        return execute(textwrap.dedent(source))
 
     return run
 
