@@ -1,4 +1,4 @@
-"""A Redis that answers, and says no: a foreign value in the place of the stream, no replicas."""
+"""A Redis that answers, and says no: a foreign value for the stream, no replicas, no memory."""
 
 from __future__ import annotations
 
@@ -31,10 +31,22 @@ def _want_none(command: Command) -> None:
     command("CONFIG", "SET", "min-replicas-to-write", "0")
 
 
+def _leave_no_memory(command: Command) -> None:
+    command("CONFIG", "SET", "maxmemory", "1")  # what is there stays: its policy is noeviction
+
+
+def _leave_all_memory(command: Command) -> None:
+    command("CONFIG", "SET", "maxmemory", "0")
+
+
 @pytest.mark.parametrize(
     ("harm", "heal"),
-    [(_put_something_else, _take_it_away), (_want_replicas, _want_none)],
-    ids=["wrong-type", "no-replicas"],
+    [
+        (_put_something_else, _take_it_away),
+        (_want_replicas, _want_none),
+        (_leave_no_memory, _leave_all_memory),
+    ],
+    ids=["wrong-type", "no-replicas", "out-of-memory"],
 )
 def test_it_is_told_and_waited_for_and_nothing_is_missing(
     collector: Collector,
@@ -72,3 +84,19 @@ def test_it_is_told_and_waited_for_and_nothing_is_missing(
     assert is_same
     assert loudness < 40  # it waits between its tries
     assert faults == []
+
+
+def test_a_worker_on_a_redis_that_may_evict_the_stream_says_so(
+    collector: Collector, victims: OwnServers
+) -> None:
+    """What `allkeys-lru` throws away nobody has seen: the operator reads it at the start (RD-09)."""
+    valkey_command(victims.valkey.url, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        with collector.worker() as worker:
+            wait_for(lambda: "Redis may evict the stream" in worker.log, "the worker says so")
+            (line,) = (line for line in worker.log.splitlines() if "may evict" in line)
+    finally:
+        valkey_command(victims.valkey.url, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+    assert '"warning"' in line
+    assert "allkeys-lru" in line

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import asyncpg
 import pytest
 
+from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
 from analytics_collector.adapters.redis.names import STREAM
 from analytics_collector.adapters.redis.stream import EventStream
 from analytics_collector.model import Cursor, Entry
+from analytics_collector.worker import publisher as publishing
 from analytics_collector.worker.daily_counts import DailyCounts
 
 
@@ -203,5 +208,75 @@ def test_a_stream_of_another_database_is_begun_anew(plant, ended, run):
                 return "999" not in await plant.streamed()
 
             await plant.until(is_begun_anew)
+
+    run(scenario())
+
+
+@pytest.fixture
+def small_nodes(plant, run):
+    """Let Valkey trim in steps of two entries rather than of a hundred."""
+    run(plant.redis.config_set("stream-node-max-entries", 2))
+    yield
+    run(plant.redis.config_set("stream-node-max-entries", 100))
+
+
+def test_what_a_consumer_has_not_had_is_never_trimmed(plant, run, monkeypatch, small_nodes):
+    """However full the stream is, the slowest of all finds what comes after its place (RD-10)."""
+    monkeypatch.setattr(publishing, "_TRIM_EVERY", 1)
+    monkeypatch.setattr(publishing, "_KEEP_ENTRIES", 0)
+
+    async def scenario() -> None:
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            lengths = []
+            for _ in range(4):
+                for _ in range(10):
+                    await plant.commit()
+                await plant.publish_all(publisher)
+                cursor = await log.slowest_cursor()
+                unseen = await log.after(cursor, 100)
+                streamed = await plant.streamed()
+                wanted = [str(entry.cursor.commit_id) for entry in unseen]
+                assert streamed[-len(wanted) :] == wanted
+                lengths.append(len(streamed))
+                await log.apply(DailyCounts(), unseen[:7])
+
+            assert lengths[-1] < 40 - 14  # something was trimmed at all
+
+    run(scenario())
+
+
+def test_an_append_that_was_carried_out_unheard_is_not_made_twice(plant, ended, run):
+    """Redis stands still for longer than we wait for it, and then does what it was told (RD-07)."""
+
+    async def scenario() -> None:
+        pid = (await plant.redis.info("server"))["process_id"]
+        patient = plant.redis
+        plant.redis = connect(plant.settings.redis_url)
+        plant.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.2
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            await plant.commit()
+            await plant.publish_all(publisher)
+            for _ in range(3):
+                await plant.commit()
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(REDIS_FAILURES):
+                    await publisher.publish_some()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+            async def is_carried_out() -> bool:
+                return await patient.xlen(STREAM) == 4
+
+            await plant.until(is_carried_out)
+        await plant.redis.aclose()
+        plant.redis = patient
+        async with ended(plant.keep_publishing(), plant.keep_counting()):
+            await plant.until_all_counted()
+
+        streamed = await plant.streamed()
+        assert len(streamed) == len(set(streamed)) == 4
 
     run(scenario())
