@@ -8,11 +8,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
+import analytics_sdk
 from analytics_collector._limits import MAX_BODY_BYTES
+from analytics_collector.ingest.decode import inflate, parse
 from harness.client import INGEST_PATH, Mint, Sender
 from harness.collector import Collector, Serve
 from harness.corpus import Case, load_cases
@@ -63,8 +67,9 @@ def test_a_bad_request_is_answered_as_the_manifest_says(target: Target, case: Ca
     assert b"Traceback" not in answer.received
     assert b'File "' not in answer.received
     assert answer.seconds < MAX_SECONDS
-    if case.facts["expected_status"] in (202, "accepted_partial") and "mid" in case.facts:
-        assert _differences(case, _read_back(target.database, case.facts["mid"])) == []
+    for message_id, values in _wanted(case).items():
+        stored = _read_back(target.database, message_id)
+        assert _differences(stored, case.facts.get("stored_rows", 1), values) == []
     assert target.takes_events()
 
 
@@ -148,26 +153,112 @@ def _is_expected(expected: int | str, answer: RawAnswer) -> bool:
     return str(answer.status) in allowed or "any" in allowed or ("close" in allowed and is_closed)
 
 
+def _wanted(case: Case) -> dict[str, dict[str, Any]]:
+    """Return what has to be stored of each event of a case: its id, and values of its members."""
+    wanted: dict[str, dict[str, Any]] = dict(case.facts.get("stored_events", {}))
+    if case.facts["expected_status"] in (202, "accepted_partial") and "mid" in case.facts:
+        wanted[case.facts["mid"]] = case.facts.get("stored", {})
+    return wanted
+
+
 def _read_back(database: Database, message_id: str) -> list[dict[str, Any]]:
     """Return each stored event of this id, in the words of the manifest."""
     rows = database.fetch(
-        "select name, project_id, properties from events where message_id = $1", message_id
+        "select name, project_id, user_id, properties, context from events where message_id = $1",
+        message_id,
     )
     return [
-        {"name": row["name"], "project": row["project_id"]}
-        | {f"properties.{key}": value for key, value in json.loads(row["properties"]).items()}
+        {"name": row["name"], "project": row["project_id"], "userId": row["user_id"]}
+        | {
+            f"{part}.{key}": value
+            for part in ("properties", "context")
+            for key, value in json.loads(row[part]).items()
+        }
         for row in rows
     ]
 
 
-def _differences(case: Case, stored: list[dict[str, Any]]) -> list[str]:
+def _differences(stored: list[dict[str, Any]], count: int, values: dict[str, Any]) -> list[str]:
     """Return in what the stored events are not what was sent; a type counts as well."""
-    count = case.facts.get("stored_rows", 1)
     if len(stored) != count:
         return [f"{len(stored)} rows, not {count}"]
     return [
         f"{member} is {event.get(member)!r}, not {value!r}"
         for event in stored
-        for member, value in case.facts.get("stored", {}).items()
+        for member, value in values.items()
         if repr(event.get(member)) != repr(value)
     ]
+
+
+class _Recording(httpx.HTTPTransport):
+    """Sends what the SDK sends, and keeps the events as they are on the wire."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.properties: dict[str, Any] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Look into the body on its way."""
+        body = request.read()
+        if request.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        for event in _exactly(body)["batch"]:
+            self.properties[event["userId"]] = event.get("properties", {})
+        return super().handle_request(request)
+
+
+def test_what_is_tracked_is_what_is_stored_and_what_is_answered(target: Target) -> None:
+    """The properties of every good event of the corpus: the same JSON at each place (BAD-13)."""
+    tracked = {f"bad-13-{number}": each for number, each in enumerate(_good_properties())}
+    recording = _Recording()
+    client = analytics_sdk.Client(target.ingest_key, target.serve.url, http_transport=recording)
+    try:
+        for user_id, properties in tracked.items():
+            assert client.track("differential", properties, user_id=user_id)
+        assert client.flush(20)
+    finally:
+        client.shutdown()
+    rows = target.database.fetch(
+        "select user_id, properties::text from events where name = 'differential'"
+    )
+    stored = {row["user_id"]: _exactly(row["properties"]) for row in rows}
+    with Sender(target.serve.url, target.read_key) as reader:
+        answered = {user_id: _answered(reader, user_id) for user_id in tracked}
+
+    wanted = {user_id: _exactly(json.dumps(each)) for user_id, each in tracked.items()}
+    assert len(wanted) > 30
+    assert recording.properties == wanted
+    assert stored == wanted
+    assert answered == wanted
+
+
+def _good_properties() -> list[dict[str, Any]]:
+    """Return the properties of each event of the corpus that is taken.
+
+    NUL and halves of pairs are U+FFFD, as the specification has them stored.
+    """
+    halves = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+    found = []
+    for case in CASES:
+        if case.is_raw or case.facts["expected_status"] not in (202, "accepted_partial"):
+            continue
+        body = inflate(case.content) if "Content-Encoding" in case.headers else case.content
+        refused = {verdict["index"] for verdict in case.facts.get("rejected", [])}
+        for index, event in enumerate(parse(body).events):
+            if index not in refused and event.get("properties"):
+                text = json.dumps(event["properties"], ensure_ascii=False)  # NUL stays escaped
+                readable = text.replace("\\u0000", "\ufffd").translate(halves)
+                found.append(json.loads(readable))
+    return found
+
+
+def _answered(reader: Sender, user_id: str) -> Any:
+    answer = reader.get(f"/api/v1/users/{user_id}/events")
+    assert answer.status == 200, answer
+    (event,) = _exactly(answer.body)["events"]
+    return event["properties"]
+
+
+def _exactly(text: str | bytes) -> Any:
+    """Return decoded JSON in which numbers are equal if, and only if, their values are."""
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
