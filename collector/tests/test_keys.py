@@ -7,11 +7,15 @@ import asyncio
 import hashlib
 import hmac
 import re
+import secrets
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
+from statistics import mean, variance
 
 import pytest
 
@@ -443,6 +447,119 @@ def test_secrets_are_never_compared_with_an_operator(module):
     ]
 
     assert compared == []
+
+
+# Words for what must not be compared, and where one of them means something else.
+SECRET_WORDS = {
+    *("key", "api_key", "digest", "digests", "key_digest", "secret", "_secret"),
+    *("secret_previous", "checksum", "pepper", "_pepper"),
+}
+HARMLESS = {
+    ("adapters/migrate.py", "checksum"),  # of a file that everybody has
+    ("adapters/postgres/schemas.py", "digest"),  # of a schema
+    ("cli/schemas.py", "digest"),
+    ("doctor/host.py", "secret"),  # the operator's own, on their own machine
+    ("doctor/host.py", "secret_previous"),
+    ("keys.py", "pepper"),  # the public name of a secret
+    ("keys.py", "_pepper"),
+    ("logs.py", "key"),  # the name of a member
+    ("remembered_keys.py", "digest"),  # a MAC: to know it leads nowhere
+    ("schemas/explain.py", "key"),
+}
+
+
+def test_no_module_compares_what_is_secret_with_an_operator():
+    """All of the sources, with a short list of what only has the name of a secret (SEC-06)."""
+    found = {
+        (str(path.relative_to(SOURCE)), name)
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops)
+        for operand in (node.left, *node.comparators)
+        if (name := _name_of(operand)) in SECRET_WORDS
+    }
+
+    assert found == HARMLESS
+
+
+def _name_of(operand: ast.expr) -> str | None:
+    """Return the name of a value, also of a part of it or of what a method makes of it."""
+    while isinstance(operand, ast.Subscript | ast.Call):
+        if isinstance(operand, ast.Subscript):
+            operand = operand.value
+        elif isinstance(operand.func, ast.Attribute):
+            operand = operand.func.value
+        else:
+            return None
+    return getattr(operand, "id", getattr(operand, "attr", None))
+
+
+def test_a_key_is_drawn_from_the_generator_for_secrets(monkeypatch):
+    """Its chance is 32 bytes of `secrets`, all of them and nothing else (SEC-06)."""
+    asked = []
+
+    def token_bytes(count: int) -> bytes:
+        asked.append(count)
+        return (61).to_bytes(count)
+
+    monkeypatch.setattr(secrets, "token_bytes", token_bytes)
+    key = generate_key()
+
+    assert asked == [32]
+    assert key[:-6] == "ak_live_" + "0" * 42 + "z"
+
+
+def guess(right: str, shared: int) -> bytes:
+    """Return a new well-formed key of which the first *shared* characters are those of *right*."""
+    body = right[:shared] + generate_key()[shared:-6]
+    number, check = zlib.crc32(body.encode()), ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        check = ALPHABET[digit] + check
+    return f"{body}{check}".encode()
+
+
+def welch_t(some: list[int], others: list[int]) -> float:
+    """Return Welch's t of two samples without what is above the 90th percentile of both.
+
+    What lies there was interrupted; the same bound for both keeps them comparable.
+    """
+    limit = sorted(some + others)[(len(some) + len(others)) * 9 // 10]
+    some, others = ([value for value in each if value <= limit] for each in (some, others))
+    error = (variance(some) / len(some) + variance(others) / len(others)) ** 0.5
+    return (mean(some) - mean(others)) / error
+
+
+def t_of_lookups() -> float:
+    """Return t of the processor time for keys that begin right and for those that do not."""
+    right = generate_key()
+    keys = Keys(Store(right), SECRET)
+    times: dict[int, list[int]] = {40: [], 8: []}
+    # By chance now the one first and now the other, so that neither finds a better memory.
+    order = [shared for shared in times for _ in range(2_000)]
+    Random(7).shuffle(order)
+    tries = [(shared, guess(right, shared)) for shared in order]
+
+    async def measure() -> None:
+        assert await keys.peek(right.encode()) is not None
+        for shared, key in tries:
+            started = time.process_time_ns()
+            await keys.peek(key)
+            times[shared].append(time.process_time_ns() - started)
+
+    asyncio.run(measure())
+    return welch_t(times[40], times[8])
+
+
+def test_the_time_of_a_look_up_does_not_tell_how_much_of_a_key_is_right():
+    """Of 4,000 guesses, those that share 40 characters with a key take no longer (SEC-07)."""
+    seen: list[float] = []
+    while not seen or (abs(seen[-1]) >= 4 and len(seen) < 3):
+        seen.append(t_of_lookups())
+    print(f"t {seen}")
+
+    assert abs(seen[-1]) < 4, seen
 
 
 def test_no_module_uses_the_predictable_random_numbers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from harness.collector import Collector, Serve
+from harness.collector import Collector, Serve, run_command
 from harness.database import SECRET, Database
 from harness.waiting import wait_for
 
@@ -172,3 +173,58 @@ def test_no_key_and_no_secret_is_left_lying_about(
         assert key[-20:] not in found
     assert SECRET not in found
     assert json.dumps(SECRET)[1:-1] not in found
+
+
+@pytest.mark.parametrize("given", [{}, {"ANALYTICS_SECRET": ""}], ids=["none", "empty"])
+def test_without_a_secret_nothing_starts(
+    installation: Collector, servers: tuple[str, str], given: dict[str, str]
+) -> None:
+    """There is no secret of ours to fall back to, which everybody would know (SEC-22)."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANALYTICS_")
+    }
+    environment |= {
+        "ANALYTICS_DATABASE_URL": installation.database.url,
+        "ANALYTICS_REDIS_URL": servers[1],
+        **given,
+    }
+    done = run_command("serve", "--port", "0", environment=environment)
+
+    assert done.returncode != 0
+    assert "ANALYTICS_SECRET" in done.stderr
+    assert '"Listening"' not in done.stderr
+
+
+FORGED = "203.0.113.77"
+
+
+def test_a_forged_address_is_believed_nowhere(installation: Collector, tmp_path: Path) -> None:
+    """Who writes an address into a header is logged and stored by their own (SEC-20)."""
+    key = installation.database.new_key("ingest")
+    forged = {
+        "x-forwarded-for": f"{FORGED}, {FORGED}",
+        "forwarded": f"for={FORGED}",
+        "x-real-ip": FORGED,
+        "x-client-ip": FORGED,
+        "true-client-ip": FORGED,
+        # A browser's, for of those the network is kept.
+        "origin": "https://shop.example",
+        "user-agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/131.0.0.0 Safari/537.36",
+    }
+    event = {"type": "track", "name": "e", "messageId": str(uuid4()), "userId": "u-1"}
+    with installation.serve(log_level="DEBUG") as server:
+        url = f"{server.url}/api/v1/events"
+        statuses = [
+            httpx.post(
+                url, json={"batch": batch}, headers={"x-api-key": used, **forged}, verify=False
+            ).status_code
+            for used, batch in ((key, [event]), (key, []), ("wrong", [event]))
+        ]
+    stored = _everything_in_postgres(installation.database)
+    logs = "\n".join(path.read_text() for path in tmp_path.rglob("*.log"))
+
+    assert statuses == [202, 400, 401]
+    network = FORGED.rpartition(".")[0]
+    assert network not in stored
+    assert network not in logs
+    assert "127.0.0.0" in stored  # the network that it came from

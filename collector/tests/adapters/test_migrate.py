@@ -32,6 +32,14 @@ def test_what_is_pending_is_applied_once(empty_database, connection, run):
     assert [row["version"] for row in versions] == [1, 2]
 
 
+def test_a_new_database_lets_nobody_in(empty_database, connection, run):
+    """No key and no project that everybody knows: who runs it makes the first (SEC-22)."""
+    run(migrate(empty_database))
+
+    assert run(connection.fetchval("select count(*) from api_keys")) == 0
+    assert run(connection.fetchval("select count(*) from projects")) == 0
+
+
 def test_ten_that_start_at_once_apply_it_once(empty_database, connection, run):
     """Any number of servers may come up together on an empty database."""
 
