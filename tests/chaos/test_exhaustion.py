@@ -24,8 +24,11 @@ from harness.waiting import pause, wait_for
 
 MIB = 1024 * 1024
 SAMPLES = 40
-# Alone it takes 2 ms; one that a bomb holds up takes hundreds. The rest is for a busy machine.
-MAX_MEDIAN_S = 0.15
+# Beside the same requests without bombs, which take some of two processors from them (seen: 1 to 5
+# times); without the caps it is hundreds of times. The least of a few stretches counts.
+MAX_MEDIAN_RATIO = 12.0
+PIECES = 3
+MAX_GROWTH_BYTES = 10 * MIB
 HEADERS = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 BOMBS = {
@@ -70,23 +73,43 @@ def test_a_bomb_on_four_connections_holds_up_no_other_project(
     """It is refused where it stops making sense; time and memory of the others stay theirs."""
     body = bomb()[: MIB - 1]
     key, other = (collector.database.new_key("ingest") for _ in range(2))
+    mint = Mint(1)
     with collector.serve() as serve, Sender(serve.url, other) as sender:
-        before_bytes = peak_rss_bytes(serve.pid)
+        _warm_up(serve, key)
 
         def explode() -> int:
             with Sender(serve.url, key) as attacker:
                 return attacker.request("POST", INGEST_PATH, body, HEADERS).status
 
-        with _repeating(4, explode) as outcomes:
-            median_s = _median_s(sender, Mint(1))
+        _median_s(sender, mint)
+        before_bytes = peak_rss_bytes(serve.pid)
+        ratios = []
+        outcomes: Counter[object] = Counter()
+        for _ in range(PIECES):
+            idle_s = _median_s(sender, mint)
+            with _repeating(4, explode) as answers:
+                ratios.append(_median_s(sender, mint) / idle_s)
+            outcomes += answers
         grown_bytes = peak_rss_bytes(serve.pid) - before_bytes
         faults = serve.faults
-    print(f"median {median_s * 1e3:.1f} ms, +{grown_bytes / MIB:.1f} MiB, {outcomes}")
+    print(f"{ratios} times the median, +{grown_bytes / MIB:.1f} MiB, {outcomes}")
 
     assert set(outcomes) <= {400, 413}
-    assert median_s < MAX_MEDIAN_S
-    assert grown_bytes < 24 * MIB
+    assert min(ratios) < MAX_MEDIAN_RATIO
+    assert grown_bytes < MAX_GROWTH_BYTES
     assert faults == []
+
+
+def _warm_up(serve: Serve, key: str) -> None:
+    """Let it have had four times at once what the largest good body takes, packed as bombs are."""
+    bodies = [gzip.compress(_full_batch(Mint(number)), 1) for number in range(4)]
+
+    def send(body: bytes) -> int:
+        with Sender(serve.url, key) as sender:
+            return sender.request("POST", INGEST_PATH, body, HEADERS).status
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(send, bodies)) == {202}
 
 
 def test_more_connections_than_descriptors_are_survived(collector: Collector) -> None:

@@ -89,7 +89,7 @@ def test_it_is_told_and_waited_for_and_nothing_is_missing(
 def test_a_worker_on_a_redis_that_may_evict_the_stream_says_so(
     collector: Collector, victims: OwnServers
 ) -> None:
-    """What `allkeys-lru` throws away nobody has seen: the operator reads it at the start (RD-09)."""
+    """What `allkeys-lru` throws away nobody has seen: the operator reads it (RD-09)."""
     valkey_command(victims.valkey.url, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     try:
         with collector.worker() as worker:
