@@ -23,11 +23,12 @@ from harness.raw_http import connect
 from harness.waiting import pause, wait_for
 
 MIB = 1024 * 1024
-SAMPLES = 40
-# Beside the same requests without bombs, which take some of two processors from them (seen: 1 to 5
+SAMPLES = 30
+# Beside the same requests without bombs, whose senders take some of two processors (seen: 3 to 20
 # times); without the caps it is hundreds of times. The least of a few stretches counts.
 MAX_MEDIAN_RATIO = 12.0
-PIECES = 3
+MAX_ALWAYS_S = 0.06
+PIECES = 2
 MAX_GROWTH_BYTES = 10 * MIB
 HEADERS = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
@@ -83,32 +84,34 @@ def test_a_bomb_on_four_connections_holds_up_no_other_project(
 
         _median_s(sender, mint)
         before_bytes = peak_rss_bytes(serve.pid)
-        ratios = []
+        idle_s = []
+        beside_s = []
         outcomes: Counter[object] = Counter()
         for _ in range(PIECES):
-            idle_s = _median_s(sender, mint)
+            idle_s.append(_median_s(sender, mint))
             with _repeating(4, explode) as answers:
-                ratios.append(_median_s(sender, mint) / idle_s)
+                beside_s.append(_median_s(sender, mint))
             outcomes += answers
         grown_bytes = peak_rss_bytes(serve.pid) - before_bytes
         faults = serve.faults
-    print(f"{ratios} times the median, +{grown_bytes / MIB:.1f} MiB, {outcomes}")
+    ratio = min(beside / idle for beside, idle in zip(beside_s, idle_s, strict=True))
+    print(f"{idle_s=}, {beside_s=}, {ratio:.1f} times, +{grown_bytes / MIB:.1f} MiB, {outcomes}")
 
     assert set(outcomes) <= {400, 413}
-    assert min(ratios) < MAX_MEDIAN_RATIO
+    assert ratio < MAX_MEDIAN_RATIO or min(beside_s) < MAX_ALWAYS_S
     assert grown_bytes < MAX_GROWTH_BYTES
     assert faults == []
 
 
 def _warm_up(serve: Serve, key: str) -> None:
-    """Let it have had four times at once what the largest good body takes, packed as bombs are."""
-    bodies = [gzip.compress(_full_batch(Mint(number)), 1) for number in range(4)]
+    """Let it have had several at once of the largest good bodies, packed as bombs are."""
+    bodies = [gzip.compress(_full_batch(Mint(number)), 1) for number in range(12)]
 
     def send(body: bytes) -> int:
         with Sender(serve.url, key) as sender:
             return sender.request("POST", INGEST_PATH, body, HEADERS).status
 
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(6) as threads:
         assert set(threads.map(send, bodies)) == {202}
 
 
