@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from socket import socket
 
 import pytest
@@ -51,7 +51,9 @@ def _warm_up(serve: Serve, key: str) -> None:
 
 
 @pytest.mark.parametrize("parts", HEADERS.values(), ids=HEADERS)
-def test_headers_without_end_are_refused_and_not_kept(collector: Collector, parts) -> None:
+def test_headers_without_end_are_refused_and_not_kept(
+    collector: Collector, parts: Callable[[], Iterator[bytes]]
+) -> None:
     """Whoever sends them is told 431 or cut off; they never fill the memory (RES-02)."""
     key = collector.database.new_key("ingest")
     with collector.serve() as serve:
