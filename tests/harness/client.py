@@ -140,6 +140,7 @@ class Load:
     """Clients that send batch after batch, each for a user of its own, while a test does harm.
 
     At the end each brings its last batch home, unless *persistent* is false: then it gives up.
+    Without *keep_alive* each request has a connection of its own.
     """
 
     def __init__(
@@ -152,11 +153,13 @@ class Load:
         seed: int = 1,
         timeout_s: float = 20.0,
         persistent: bool = True,
+        keep_alive: bool = True,
         users: str = "user",
     ) -> None:
         self.ledgers = [Ledger(f"{users}-{number}") for number in range(clients)]
         self._stopping = threading.Event()
         self._persistent = persistent
+        self._keep_alive = keep_alive
         self._threads = [
             threading.Thread(
                 target=self._run,
@@ -216,6 +219,8 @@ class Load:
         while True:
             try:
                 status = sender.send(events).status
+                if not self._keep_alive:
+                    sender.close()
             except NO_ANSWER:
                 ledger.unanswered += 1
             else:

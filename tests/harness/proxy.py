@@ -48,6 +48,8 @@ class FaultProxy:
         address = urlsplit(url)
         self.fault = PASS
         self.dice: random.Random | None = None
+        self.share_of_faults = 1.0
+        """How many of the connections `dice` chooses a fault for."""
         self.faults_done = 0
         self.loses_answers = False
         self._server: tuple[str, int] | str = url
@@ -99,7 +101,10 @@ class FaultProxy:
     def _next_fault(self) -> Fault:
         if self.dice is None:
             return self.fault
-        # Each connection has an end, or those without a fault would soon be the only ones.
+        if self.dice.random() >= self.share_of_faults:
+            return PASS
+        # Each connection has an end, or those without a fault would soon be the only ones, unless
+        # a client makes one for each request.
         kind = self.dice.choice(("ack_lost", "request_cut", "answer_cut"))
         return Fault(kind, self.dice.randrange(4_000), self.dice.choice((64, 65_536)))
 

@@ -5,6 +5,7 @@ Those of the session (`servers` in the root's conftest) must stay whole for ever
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 from analytics_collector.embedded.postgres import EmbeddedPostgres
 from analytics_collector.embedded.process import Child, ChildSpec
 from analytics_collector.embedded.valkey import EmbeddedValkey
+from harness.processes import offspring
 from harness.waiting import PATIENCE_S, wait_for
 
 
@@ -49,9 +51,35 @@ class Server:
         wait_for(ready, f"{self._child.spec.name} is ready")
 
     def crash(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it at once; SIGQUIT is PostgreSQL's immediate shutdown, without a checkpoint."""
-        os.kill(self.pid, number)
+        """End it at once; SIGQUIT is PostgreSQL's immediate shutdown, without a checkpoint.
+
+        SIGKILL takes each of its processes, so that none can do anything more in good order.
+        """
+        doomed = self._stand_still() if number == signal.SIGKILL else [self.pid]
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):  # one that was ending anyway
+                os.kill(pid, number)
         wait_for(lambda: not self._child.is_running, f"{self._child.spec.name} is gone")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it take no step inside the block, neither old processes nor new ones."""
+        pids = self._stand_still()
+        try:
+            yield
+        finally:
+            for pid in reversed(pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def _stand_still(self) -> list[int]:
+        """Stop all of its processes, the main one first, which could make others; return them."""
+        os.kill(self.pid, signal.SIGSTOP)
+        pids = [self.pid, *offspring(self.pid)]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        return pids
 
     def stop(self) -> None:
         """End it in order; harmless if it does not run."""
