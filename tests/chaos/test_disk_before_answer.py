@@ -22,7 +22,9 @@ from harness.waiting import wait_for
 
 CALLS = "read,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,fdatasync,fsync"
 # A call that another process interrupts has two lines; it is done with the second of them.
-LOG_IS_ON_DISK = re.compile(r"pwrite(64|v)\(\d+<[^>]*/pg_wal/.*\n.*fdatasync[^\n]* = 0\n", re.DOTALL)
+LOG_IS_ON_DISK = re.compile(
+    r"pwrite(64|v)\(\d+<[^>]*/pg_wal/.*\n.*fdatasync[^\n]* = 0\n", re.DOTALL
+)
 ANSWERED = re.compile(r'(write|writev|sendto|sendmsg)\(.*"HTTP/1\.1 202')
 
 

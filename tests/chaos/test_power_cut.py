@@ -64,9 +64,7 @@ def _server_on(folder: Path) -> Server:
     return Server(replace(spec, argv=argv), postgres.dsn)
 
 
-def _cut_under_load(
-    load: Load, server: Server, disk: PowerCutDisk, seconds: float
-) -> list[Ledger]:
+def _cut_under_load(load: Load, server: Server, disk: PowerCutDisk, seconds: float) -> list[Ledger]:
     """Cut the power after a while; return what the clients knew when that was done."""
     with load:
         pause(seconds)

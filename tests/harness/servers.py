@@ -31,6 +31,11 @@ class Server:
         self._child = Child(spec)
 
     @property
+    def spec(self) -> ChildSpec:
+        """How it is run."""
+        return self._child.spec
+
+    @property
     def pid(self) -> int:
         """The id of its (main) process."""
         assert self._child.pid is not None
