@@ -156,7 +156,9 @@ def test_a_postgres_without_a_free_connection_is_unavailable_not_a_fault(
     assert {answer.json["code"] for answer in answers} == {"STORE_UNAVAILABLE"}
     wait_for(lambda: _connects(collector.database), "the strangers have gone")
     _recovers(sender, mint, collector.database)
-    assert len(collector.database.fetch(BACKENDS)) <= POOLED, "connections were leaked"
+    held = len(collector.database.fetch(BACKENDS))
+    print(f"{held} connections")
+    assert held <= POOLED, "connections were leaked"
 
 
 def _take_all_connections(database: Database, strangers: ExitStack) -> int:
