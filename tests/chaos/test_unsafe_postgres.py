@@ -70,3 +70,22 @@ def test_nothing_goes_to_a_postgres_that_came_back_unsafe(
     assert {answer.json["durability"], second.json["durability"]} == {"spooled"}
     assert stored == 1
     assert database.event_count() == 6
+
+
+def test_a_postgres_that_comes_back_unsafe_is_not_acknowledged_from(
+    collector: Collector, victims: OwnServers
+) -> None:
+    """Also where it was safe when the server began: 503 until the setting is right again."""
+    database, mint = collector.database, Mint(4)
+    with (
+        collector.serve(commit_timeout_s=1) as serve,
+        Sender(serve.url, database.new_key()) as sender,
+    ):
+        assert sender.send(mint.events(1)).status == 202
+        victims.postgres.crash()
+        with _careless(victims, "fsync"):
+            answers = [sender.send(mint.events(1)).status for _ in range(5)]
+            stored = database.event_count()
+        wait_for(lambda: sender.send(mint.events(1)).status == 202, "it is safe again")
+
+    assert (set(answers), stored) == ({503}, 1)

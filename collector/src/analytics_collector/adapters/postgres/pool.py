@@ -72,11 +72,12 @@ async def connect_pool(
 ) -> asyncpg.Pool:
     """Return a pool on a Postgres that is safe to acknowledge from and has our schema.
 
-    With a *min_size* of 0 it may be away: each connection is looked at when it is made, and one
-    that is not safe is an outage to those who want it. Otherwise raises `UnsafeStore`,
-    `ConfigurationError` (schema), or what asyncpg raises.
+    Each connection is looked at when it is made, for Postgres may come back another than it was;
+    later one that is not safe is an outage to those who want it. With a *min_size* of 0 it may be
+    away. Otherwise raises `UnsafeStore`, `ConfigurationError` (schema), or what asyncpg raises.
     """
     if min_size:
+        # On a connection that leaves all settings as they are.
         connection = await asyncpg.connect(database_url, timeout=timeout_s)
         try:
             await _check(connection)
@@ -88,7 +89,7 @@ async def connect_pool(
         max_size=max_size,
         timeout=timeout_s,
         command_timeout=timeout_s,
-        init=None if min_size else _check,
+        init=_check,
         reset=_keep,
         # Even if the server is reconfigured while we run, our commits wait for the disk.
         server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
