@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -393,22 +392,6 @@ def test_the_schema_is_the_one_of_the_specification():
     copy = ROOT / "sdk-python/src/analytics_sdk/_spec/event.json"
 
     assert copy.read_bytes() == (ROOT / "spec/schema/event.json").read_bytes(), "run `nox -s spec`"
-
-
-def test_the_copies_are_written_by_the_tool(tmp_path):
-    """It writes the SDK's and the collector's as they are here, and nothing else."""
-    for folder in ("collector/src/analytics_collector", "sdk-python/src/analytics_sdk"):
-        (tmp_path / folder).mkdir(parents=True)
-    shutil.copytree(ROOT / "spec", tmp_path / "spec")
-    subprocess.run([sys.executable, tmp_path / "spec/tools/copies.py"], check=True, timeout=60)
-
-    def copies(root):
-        return {
-            str(path.relative_to(root)): path.read_bytes() for path in root.glob("*/src/*/_spec/*")
-        }
-
-    assert copies(tmp_path) == copies(ROOT)
-    assert len(copies(ROOT)) >= 3
 
 
 def test_without_jsonschema_rs_the_import_says_what_to_install():
