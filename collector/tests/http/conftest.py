@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -217,6 +218,20 @@ class Site:
             await connection.close()
 
         self._host.run(switch())
+
+    @contextmanager
+    def without_postgres(self, key: str) -> Iterator[None]:
+        """Keep Postgres away inside the block, in which *key* is known however long it takes."""
+        keys = self.services.keys
+        now = keys._clock()
+        keys._clock = lambda: now
+        try:
+            self.run(keys.peek(key.encode()))
+            self.let_postgres_in(False)
+            yield
+        finally:
+            self.let_postgres_in(True)
+            keys._clock = time.monotonic
 
     def names(self) -> list[str]:
         """Return the names of the stored events, in order."""
