@@ -1,0 +1,417 @@
+// One client: takes events, keeps them in the outbox, and delivers them. All of it is one closure,
+// since names of locals cost nothing in a minified file and names of members do.
+
+import type { Analytics, EventOptions, Options, Values } from "./types";
+import { uuid } from "./uuid";
+import { Action, decide, type Refusal } from "./verdict";
+
+declare const VERSION: string;
+
+const MAX_BATCH_EVENTS = 500;
+const MAX_EVENT_CHARS = 102_400;
+const MAX_OUTBOX_CHARS = 5e5;
+// Browsers give all keepalive requests together 64 KiB; some of it is left to the page's own.
+const KEEPALIVE_BYTES = 6e4;
+const REQUEST_TIMEOUT_MS = 1e4;
+const SESSION_IDLE_MS = 18e5;
+const SESSION_MAX_MS = 864e5;
+const EXPIRY_MS = 2592e6;
+// A page says so often that it lives. Timers of hidden tabs run once a minute.
+const ROUND_MS = 6e4;
+// How long after its last word others leave alone what it keeps.
+const LEASE_MS = 15e4;
+// The same once it has gone with a request under way.
+const PARTING_LEASE_MS = 1e4;
+// A tab sees what another wrote only a moment after it got the lock.
+const LOCK_MS = 1e3;
+// What of the address tells of a campaign.
+const CAMPAIGN = /^utm_|(clk?id|braid|li_fat_id)$/;
+
+/** What is remembered of the visitor. */
+interface Visitor {
+  anonymousId: string;
+  userId?: string | number;
+  sessionId?: string;
+  /** When the last event was: ms since 1970. */
+  last?: number;
+  /** What brought the visitor last, and what the first time. */
+  campaign?: Values;
+  firstTouch: Values;
+}
+
+/** Make a client. */
+export function createClient(options: Options): Analytics {
+  const { document = {}, navigator = {}, location = {}, screen }: any = globalThis;
+  const key: any = options.apiKey || options.projectId;
+  const url = (options.apiUrl || options.endpoint || "").replace(/\/+$/, "") + "/api/v1/events";
+  const batchSize = +options.batchSize! || 10;
+  const flushInterval = +(options.flushInterval || options.batchInterval!) || 5000;
+  const denied = ("" + options.denyProperties).split(",");
+  const prefix = `analytics:${key}:`;
+  const ownName = uuid();
+  const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const later: any = options.later || setTimeout;
+  const stats = {
+    taken: 0,
+    adopted: 0,
+    delivered: 0,
+    rejected: 0,
+    expired: 0,
+    dropped: 0,
+    refused: 0,
+  };
+  const storage: any = safely(() => options.storage || localStorage);
+
+  let visitor: unknown;
+  // The JSON of each event that waits, and of those under way.
+  let queue: string[] = [];
+  let away: string[] = [];
+  let waiters: [events: string[], settle: () => void][] = [];
+  let limit = MAX_BATCH_EVENTS;
+  let flying = 0;
+  let attempt = 0;
+  let notBefore = 0;
+  let hurry: unknown;
+  let leaving: unknown;
+  let keeping: unknown;
+  let timer: any;
+  // On a server that renders pages there is nobody to watch.
+  let stopped: unknown = !key || !(location.href || options.storage);
+  let out =
+    options.optOut ||
+    (options.doNotTrack && (navigator.globalPrivacyControl || navigator.doNotTrack == 1))
+      ? "1"
+      : "0";
+
+  /** Return what *work* does; nothing if it fails, for it may and nobody must notice. */
+  function safely(work: () => unknown): unknown {
+    try {
+      return work();
+    } catch (error) {
+      say(error);
+    }
+  }
+
+  function say(...words: unknown[]) {
+    if (options.debug) console.warn("analytics", ...words);
+  }
+
+  const isOut = () => (get("out") || out) == 1;
+
+  // What the browser keeps
+
+  const kept = (method: string, name: string, value?: unknown): any =>
+    safely(() => storage[method](prefix + name, value));
+  const get = (name: string) => kept("getItem", name);
+  const set = (name: string, value?: unknown) =>
+    kept(value ? "setItem" : "removeItem", name, value);
+
+  const eachName = (visit: (name: string) => void) =>
+    safely(() => {
+      // Backwards, since some go on the way.
+      for (let index = storage.length; index--; ) {
+        const [start, name] = storage.key(index).split(prefix);
+        if (!start && name) visit(name);
+      }
+    });
+
+  // Who it is
+
+  function see(userId?: string | number): Visitor {
+    const now = Date.now();
+    let campaign: Values | undefined;
+    new URLSearchParams(location.search).forEach((value, name) => {
+      if (CAMPAIGN.test(name)) {
+        name = name.replace("utm_campaign", "name").replace("utm_", "");
+        campaign = { ...campaign, [name]: value };
+      }
+    });
+    const seen: Visitor = {
+      anonymousId: uuid(),
+      firstTouch: { referrer: document.referrer, ...campaign },
+      ...((safely(() => JSON.parse(get("id"))) || visitor) as any),
+    };
+    if (
+      // An id tells when the session began.
+      !(now - seen.last! < SESSION_IDLE_MS && seen.sessionId! > uuid(SESSION_MAX_MS)) ||
+      (campaign && JSON.stringify(campaign) != JSON.stringify(seen.campaign))
+    ) {
+      seen.sessionId = uuid();
+    }
+    seen.last = now;
+    seen.campaign = campaign || seen.campaign;
+    seen.userId = userId || seen.userId;
+    set("id", JSON.stringify(seen));
+    visitor = get("id") ? 0 : seen;
+    setCookies(seen);
+    return seen;
+  }
+
+  function setCookies(seen: any) {
+    if (options.cookies) {
+      [["anonymous", 34560000], ["session", SESSION_IDLE_MS / 1e3]].forEach(([kind, seconds]) => {
+        const id = seen[kind + "Id"];
+        document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? seconds : 0}`;
+      });
+    }
+  }
+
+  function reset() {
+    visitor = 0;
+    set("id");
+    setCookies({});
+  }
+
+  // What happened
+
+  function take(members: any, given: EventOptions = {}): boolean {
+    return !!safely(() => {
+      if (stopped || isOut()) return;
+      const seen = see(members.userId);
+      let event: any = {
+        ...members,
+        properties: copy(members.properties),
+        traits: copy(members.traits),
+        userId: seen.userId,
+        anonymousId: seen.anonymousId,
+        sessionId: seen.sessionId,
+        timestamp: new Date(),
+        ...given,
+        context: {
+          library: { name: "analytics-js", version: VERSION },
+          locale: navigator.language,
+          timezone,
+          campaign: seen.campaign,
+          firstTouch: seen.firstTouch,
+          page: location.href && {
+            url: location.href,
+            path: location.pathname,
+            search: location.search,
+            title: document.title,
+            referrer: document.referrer,
+          },
+          screen: screen && { width: screen.width, height: screen.height },
+          ...given.context,
+        },
+      };
+      for (const name in event) {
+        if (/Id$/.test(name) && event[name] != null) event[name] += "";
+      }
+      if (options.beforeSend) event = options.beforeSend(event);
+      const json = event ? JSON.stringify({ messageId: uuid(), ...event }) : "";
+      if (!json || json.length > MAX_EVENT_CHARS) return say("not taken", json);
+      stats.taken++;
+      queue.push(json);
+      keep();
+      return true;
+    }) || !++stats.refused;
+  }
+
+  const named = (type: string) => (name?: string, properties?: Values, given?: EventOptions) =>
+    take({ type, name, properties }, given);
+
+  /** Return what of *values* may go; one that JSON can't hold costs nothing but itself. */
+  function copy(values: any): any {
+    const found: Values = {};
+    for (const name in values) {
+      if (!denied.includes(name)) {
+        safely(() => {
+          found[name] = JSON.parse(
+            JSON.stringify(values[name], (_, value) =>
+              typeof value == "bigint" ? "" + value : value,
+            ),
+          );
+        });
+      }
+    }
+    return values && found;
+  }
+
+  // What waits
+
+  /** Go on once the caller is done, so that a burst of events is written down at once. */
+  function keep() {
+    if (!keeping) queueMicrotask(goOn);
+    keeping = 1;
+  }
+
+  /** Write down what waits, tell those whose events do no more, and send if there is reason to. */
+  function goOn() {
+    keeping = 0;
+    for (let index = queue.length, chars = 0; index--; ) {
+      if ((chars += queue[index].length) > MAX_OUTBOX_CHARS) {
+        queue.splice(index, 1);
+        stats.dropped++;
+      }
+    }
+    const all = away.concat(queue);
+    const lease = leaving ? flying && PARTING_LEASE_MS : LEASE_MS;
+    set(ownName, all.length && [Date.now() + lease, ...all].join("\n"));
+    waiters = waiters.filter(
+      ([events, done]) => events.some((event) => all.includes(event)) || done(),
+    );
+    if (!attempt) {
+      if (leaving || hurry || queue.length >= batchSize) send(leaving);
+      else if (!timer && !flying) plan(flushInterval);
+    }
+  }
+
+  function plan(ms: number) {
+    timer = later(send, ms);
+  }
+
+  /** Say that this page lives, and take over what those have left that do not. */
+  function round() {
+    if (stopped) return;
+    later(round, ROUND_MS);
+    const adopt = (lock?: unknown) => {
+      keep();
+      // null: another page is at it. undefined: this browser knows no locks.
+      if (lock !== null) {
+        eachName((name) => {
+          const [lease, ...left] = get(name).split("\n");
+          if (name < "a" && name != ownName && lease < Date.now()) {
+            set(name);
+            stats.adopted += left.length;
+            queue.unshift(...left);
+            hurry = 1;
+          }
+        });
+        return new Promise<void>((done) => later(done, LOCK_MS));
+      }
+    };
+    if (navigator.locks) navigator.locks.request(prefix, { ifAvailable: true }, adopt).catch(say);
+    else adopt();
+  }
+
+  // How it goes
+
+  async function send(isForced?: unknown) {
+    const wait = notBefore - Date.now();
+    if (stopped || (flying && !isForced)) return;
+    clearTimeout(timer);
+    timer = 0;
+    if (wait > 0) return plan(wait);
+    // An event begins with its message id, and that with the time.
+    const oldest = `{"messageId":"` + uuid(EXPIRY_MS);
+    queue = queue.filter((json) => json > oldest || !++stats.expired);
+    let count = Math.min(queue.length, limit);
+    if (!count) return (hurry = 0);
+    if (isOut()) return optOut();
+    let batch: string[];
+    let body: any;
+    do {
+      batch = queue.slice(0, count);
+      body = new TextEncoder().encode(
+        `{"sentAt":"${new Date().toISOString()}","batch":[${batch}]}`,
+      );
+    } while (body.length + flying > KEEPALIVE_BYTES && (count >>= 1));
+    queue.splice(0, batch.length);
+    away.push(...batch);
+    flying += body.length;
+    let status = 0;
+    let text = "";
+    let retryAfter: any;
+    const abort = new AbortController();
+    later(() => abort.abort(), REQUEST_TIMEOUT_MS);
+    try {
+      const answer = await fetch(url, {
+        method: "POST",
+        headers: { "content-type": "application/json", "x-api-key": key },
+        body,
+        keepalive: flying <= KEEPALIVE_BYTES,
+        redirect: "manual",
+        signal: abort.signal,
+      });
+      // Unread, it would count against the 64 KiB.
+      text = await answer.text();
+      retryAfter = answer.headers.get("retry-after");
+      status = answer.status;
+    } catch {
+      // No answer, or half of one.
+    }
+    if (status != 202) say(status, text);
+    flying -= body.length;
+    const [action, refusals, delay, floor] = decide(
+      status,
+      text,
+      retryAfter,
+      batch,
+      ++attempt,
+      Math.random(),
+      Date.now(),
+    );
+    away = away.filter((json) => !batch.includes(json));
+    queue.unshift(
+      ...batch.filter((json, index) => {
+        const refusal = refusals[index];
+        if (refusal) {
+          say(refusal, json);
+          safely(
+            () => options.onError && options.onError({ ...refusal, event: JSON.parse(json) }),
+          );
+        } else if (action) return 1;
+        stats[refusal ? "rejected" : "delivered"]++;
+      }),
+    );
+    hurry = hurry || action;
+    limit = action == Action.Split ? batch.length >> 1 : MAX_BATCH_EVENTS;
+    if (action == Action.Again) {
+      notBefore = Date.now() + floor!;
+      plan(delay!);
+    } else {
+      attempt = 0;
+    }
+    goOn();
+  }
+
+  function optOut() {
+    stats.dropped += queue.length;
+    queue = [];
+    eachName(set);
+    set("out", (out = "1"));
+    reset();
+    goOn();
+  }
+
+  /** Another tab, another page, or the network is back. */
+  function turn({ type }: { type: string }) {
+    if (stopped) return removeEventListener(type, turn as any);
+    leaving = type == "pagehide" || (leaving && document.hidden);
+    send(1);
+    goOn();
+  }
+
+  if (!stopped) {
+    safely(() =>
+      ["visibilitychange", "pagehide", "online"].forEach((type: any) =>
+        addEventListener(type, turn),
+      ),
+    );
+  }
+  later(round, 1e3);
+
+  return {
+    track: named("track"),
+    page: named("page"),
+    screen: named("screen"),
+    identify: (userId, traits, given) => take({ type: "identify", userId, traits }, given),
+    group: (groupId, traits, given) => take({ type: "group", groupId, traits }, given),
+    alias: (previousId, userId, given) => take({ type: "alias", previousId, userId }, given),
+    reset,
+    flush: () =>
+      new Promise((done) => {
+        waiters.push([away.concat(queue), done]);
+        hurry = 1;
+        send();
+        goOn();
+      }),
+    optOut,
+    optIn: () => set("out", (out = "0")) as any,
+    stop() {
+      turn({ type: "pagehide" });
+      stopped = 1;
+    },
+    stats: () => ({ ...stats, queued: away.length + queue.length }),
+  };
+}

@@ -1,0 +1,117 @@
+/** JSON, or what becomes JSON: dates, big integers, objects with `toJSON`. */
+export type Values = Record<string, unknown>;
+
+/** What stands in one event beside what its method takes. */
+export interface EventOptions {
+  userId?: string | number | null;
+  anonymousId?: string | null;
+  sessionId?: string | null;
+  timestamp?: string | Date;
+  context?: Values;
+}
+
+/** One event as it goes over the wire. */
+export interface AnalyticsEvent {
+  messageId: string;
+  type: "track" | "identify" | "page" | "screen" | "group" | "alias";
+  name?: string;
+  userId?: string;
+  anonymousId?: string;
+  sessionId?: string;
+  groupId?: string;
+  previousId?: string;
+  timestamp?: string;
+  properties?: Values;
+  traits?: Values;
+  context: Values;
+  [member: string]: unknown;
+}
+
+/** An event that the collector refused for good, and why. */
+export interface Rejection {
+  code: string;
+  message: string;
+  event: AnalyticsEvent;
+}
+
+/** Where events wait over reloads: what of `localStorage` is used. */
+export interface OutboxStorage {
+  readonly length: number;
+  key(index: number): string | null;
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+export interface Options {
+  /** The project's key, with the scope `ingest`. */
+  apiKey?: string;
+  /** Where the collector is; default: where the page is from. */
+  apiUrl?: string;
+  /** Send when so many events wait; default 10. */
+  batchSize?: number | string;
+  /** Send when an event has waited so long, in ms; default 5,000. */
+  flushInterval?: number | string;
+  /** Say on the console what is refused, and why. */
+  debug?: boolean | string;
+  /** Take nothing until `optIn()`, which is remembered. */
+  optOut?: boolean | string;
+  /** Take nothing from browsers that ask not to be tracked (Do Not Track, Global Privacy Control). */
+  doNotTrack?: boolean | string;
+  /** Tell the page's server who the visitor is, by cookies; a text is the domain for them. */
+  cookies?: boolean | string;
+  /** Properties and traits that must not go. */
+  denyProperties?: readonly string[];
+  /** Change an event, or keep it back by returning nothing. */
+  beforeSend?: (event: AnalyticsEvent) => AnalyticsEvent | null | undefined | void | false;
+  /** Hear of each event that the collector refused for good. */
+  onError?: (rejection: Rejection) => void;
+  /** Where events wait; default: `localStorage`, else memory. */
+  storage?: OutboxStorage;
+  /** How to wait; default: `setTimeout`. */
+  later?: (work: () => void, ms: number) => unknown;
+  /** Another name of `apiUrl`. */
+  endpoint?: string;
+  /** Another name of `apiKey`. */
+  projectId?: string;
+  /** Another name of `flushInterval`. */
+  batchInterval?: number | string;
+}
+
+/** What became of the events of this page: taken + adopted = all the others but `refused`. */
+export interface Stats {
+  taken: number;
+  /** Taken over from pages that ended. */
+  adopted: number;
+  delivered: number;
+  queued: number;
+  rejected: number;
+  expired: number;
+  /** Gone because too much waited, or by `optOut()`. */
+  dropped: number;
+  /** Never taken: opted out, too large, or kept back by `beforeSend`. */
+  refused: number;
+}
+
+/** Each method that takes an event returns whether it was taken, and never throws. */
+export interface Analytics {
+  track(name: string, properties?: Values, options?: EventOptions): boolean;
+  page(name?: string, properties?: Values, options?: EventOptions): boolean;
+  screen(name?: string, properties?: Values, options?: EventOptions): boolean;
+  /** Tell who the visitor is; later events have this `userId`. */
+  identify(userId: string | number, traits?: Values, options?: EventOptions): boolean;
+  group(groupId: string | number, traits?: Values, options?: EventOptions): boolean;
+  /** Tell that *userId* was known as *previousId* before. */
+  alias(previousId: string | number, userId: string | number, options?: EventOptions): boolean;
+  /** Forget the visitor, after a log-out: another `anonymousId`, another session. */
+  reset(): void;
+  /** Send now; settles when every event taken before has its outcome. */
+  flush(): Promise<void>;
+  /** Take no more events, forget the visitor and what waits; remembered. */
+  optOut(): void;
+  /** Take events again; remembered. */
+  optIn(): void;
+  /** Let go of the page: send what waits, end timers and listeners. */
+  stop(): void;
+  stats(): Stats;
+}
