@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("collector/src", "sdk-python/src", "tests")
 # Nothing that only lies about: environments, caches, the repository.
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
-_PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+# A test that is named runs, also one that is long.
+_PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "")
 _PATIENCE_S = 180.0
 
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
@@ -74,11 +75,16 @@ def verdict_on_original(run: Run) -> Verdict:
     return Verdict(UNSOUND, f"tests fail without any mutant (exit {run.exit_code}): {red}")
 
 
-def run_tests(tests: Iterable[str], mutant: Mutant | None, patience_s: float = _PATIENCE_S) -> Run:
-    """Run *tests* in a copy of everything, in which *mutant* was made."""
+def run_tests(
+    tests: Iterable[str],
+    mutant: Mutant | None,
+    patience_s: float = _PATIENCE_S,
+    root: Path = ROOT,
+) -> Run:
+    """Run *tests* in a copy of everything below *root*, in which *mutant* was made."""
     with TemporaryDirectory(prefix="analytics-mutant-") as folder:
         copy = Path(folder, "copy")
-        shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
+        shutil.copytree(root, copy, ignore=_LEFT_OUT)
         if mutant is not None:
             mutant.make_in(copy)
         report = Path(folder, "report.xml")

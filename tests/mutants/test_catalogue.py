@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ MARKED = Mutant(
     tests=("a/test_b.py::test_c", "a/test_b.py::test_d"),
 )  # fmt: skip
 C, D = MARKED.tests
+LONG_TEST = """
+import pytest
+from answer import YES
+
+@pytest.mark.long
+def test_c():
+    assert YES
+"""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -70,17 +79,35 @@ def test_a_mutant_is_dead_only_if_each_of_its_tests_failed_by_itself(
 
 
 def test_a_real_mutant_dies_in_a_copy_and_leaves_the_sources_alone() -> None:
-    """And one that breaks the import of its module does not count as dead."""
+    """As `nox -s mutants` makes it."""
     mutant = next(m for m in MUTANTS if m.name == "ignores Retry-After")
     before = (ROOT / mutant.path).read_text(encoding="utf-8")
     tests = ("sdk-python/tests/test_retry.py::test_spec_vector",)
-    broken = Mutant(
-        name="broken", promise="", path=mutant.path, text=mutant.text, replacement="    (\n",
-        tests=tests,
-    )  # fmt: skip
 
     run = run_tests(tests, mutant)
+
     assert (run.exit_code, run.outcomes) == (1, {tests[0]: "failed"})
-    assert run_tests(tests, None).outcomes == {tests[0]: "passed"}
-    assert verdict_on(broken, run_tests(tests, broken)).word == UNSOUND
     assert (ROOT / mutant.path).read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("replacement", "word"), [("True", SURVIVED), ("False", DEAD), ("(", UNSOUND)]
+)
+def test_a_mutant_is_judged_by_its_tests_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacement: str, word: str
+) -> None:
+    """Also by one that is long; and one that breaks the import of its module is not dead."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they are most of a start
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "answer.py").write_text("YES = True\n")
+    (folder / "test_b.py").write_text(LONG_TEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -m 'not long'\nmarkers = long\n")
+    mutant = replace(
+        MARKED, path="a/answer.py", text="True", replacement=replacement, tests=MARKED.tests[:1]
+    )
+
+    run = run_tests(mutant.tests, mutant, root=tmp_path)
+
+    assert verdict_on(mutant, run).word == word
+    assert (folder / "answer.py").read_text() == "YES = True\n"
