@@ -29,7 +29,7 @@ CODE = (
 KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
 
 # What is harmed at random shows more the longer it is.
-LONGER = {"CHAOS_SECONDS": "20", "KILL_ROUNDS": "25", "FUZZ_REQUESTS": "20000"}
+LONGER = {"CHAOS_SECONDS": "20", "KILL_ROUNDS": "25", "FUZZ_REQUESTS": "20000", "CHAOS_EVENTS": "60000"}
 FAULTS = (
     "tests/chaos",
     "sdk-python/tests/faults",

@@ -48,8 +48,8 @@ def _is_dropped(database: Database, victims: OwnServers) -> bool:
 
 @pytest.fixture
 def chaos_s() -> float:
-    """How long to make trouble: CHAOS_SECONDS, 8 unless set; 20 and more show more."""
-    return float(os.environ.get("CHAOS_SECONDS", "8"))
+    """How long to make trouble: CHAOS_SECONDS, 4 unless set; 20 and more show more."""
+    return float(os.environ.get("CHAOS_SECONDS", "4"))
 
 
 @pytest.fixture

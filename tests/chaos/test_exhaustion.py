@@ -17,6 +17,7 @@ import pytest
 
 from harness.client import INGEST_PATH, NO_ANSWER, Mint, Sender
 from harness.collector import Collector, Serve
+from harness.corpus import gzip_bomb
 from harness.limits import control_group
 from harness.processes import peak_rss_bytes
 from harness.raw_http import connect
@@ -33,7 +34,7 @@ MAX_GROWTH_BYTES = 10 * MIB
 HEADERS = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 BOMBS = {
-    "one-of-256-MB": lambda: gzip.compress(b"[" + b" " * 256 * MIB, 9),
+    "one-of-256-MB": lambda: gzip_bomb(256),
     "40000-members": lambda: gzip.compress(b"") * 40_000,
 }
 

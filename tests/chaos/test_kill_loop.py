@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGQUIT, SIGSTOP
 
+import pytest
+
 from harness.checker import check
 from harness.client import Load
 from harness.collector import Collector, Serve
@@ -158,6 +160,7 @@ def _wait_for_two(serve: Serve) -> list[int]:
     return list(offspring(serve.pid))
 
 
+@pytest.mark.long
 def test_a_machine_without_a_free_processor_keeps_every_promise(
     collector: Collector, victims: OwnServers, tmp_path: Path, chaos_s: float, seed: int
 ) -> None:

@@ -1,6 +1,6 @@
 """Questions about ten years, twenty at once: answered or refused, and ingest goes on.
 
-`CHAOS_EVENTS` sets how many events they are about, 60,000 unless set.
+`CHAOS_EVENTS` sets how many events they are about, 20,000 unless set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.collector import Collector
 from harness.processes import peak_rss_bytes
 from harness.waiting import wait_for
 
-EVENTS = int(os.environ.get("CHAOS_EVENTS", "60000"))
+EVENTS = int(os.environ.get("CHAOS_EVENTS", "20000"))
 QUESTIONS = 20
 SAMPLES = 60
 MAX_GROWTH_BYTES = 32 * 1024 * 1024

@@ -10,6 +10,8 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from harness.client import Mint, Sender
 from harness.collector import Collector
 from harness.processes import Program
@@ -66,6 +68,7 @@ def test_the_sdk_holds_nothing_of_the_events_that_went(tmp_path: Path) -> None:
     assert after - before < MAX_SDK_GROWTH_BYTES
 
 
+@pytest.mark.long
 def test_the_collector_holds_nothing_of_the_events_that_went(collector: Collector) -> None:
     """In the last three quarters of the way it grows by (almost) nothing (RES-15)."""
     mint = Mint(15)

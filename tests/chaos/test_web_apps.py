@@ -82,12 +82,15 @@ def _faults(crowds: Mapping[str, Visitors], collector: Collector) -> Counter[str
     return faults_of(visits, collector.database)
 
 
+@pytest.mark.parametrize(
+    "frameworks", [("flask",), pytest.param(FRAMEWORKS, marks=pytest.mark.long)], ids=" ".join
+)
 def test_a_collector_that_is_killed_costs_neither_visits_nor_events(
-    collector: Collector, serve: Serve, open_shop: OpenShop
+    collector: Collector, serve: Serve, open_shop: OpenShop, frameworks: tuple[str, ...]
 ) -> None:
     """Both events of every visit are stored, once, under the right user, in order."""
     serve.start()
-    shops = {framework: open_shop(framework) for framework in FRAMEWORKS}
+    shops = {framework: open_shop(framework) for framework in frameworks}
     serve.wait_ready()
     with _visited(shops) as crowds:
         _go_on(crowds)

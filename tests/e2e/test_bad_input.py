@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from analytics_collector._limits import MAX_BODY_BYTES
 from analytics_collector.ingest.decode import inflate, parse
 from harness.client import INGEST_PATH, Mint, Sender
 from harness.collector import Collector, Serve
-from harness.corpus import Case, load_cases
+from harness.corpus import Case, gzip_bomb, load_cases
 from harness.database import Database
 from harness.processes import peak_rss_bytes
 from harness.raw_http import RawAnswer, talk
@@ -88,9 +87,7 @@ def test_bad_requests_leave_no_memory_behind(collector: Collector) -> None:
 
 def test_a_bomb_is_not_inflated(collector: Collector) -> None:
     """A quarter of a gigabyte in a few bytes: refused before it takes the memory."""
-    packer = zlib.compressobj(9, wbits=31)
-    zeros = bytes(1024 * 1024)
-    bomb = b"".join(packer.compress(zeros) for _ in range(BOMB_MIB)) + packer.flush()
+    bomb = gzip_bomb(BOMB_MIB)
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     with (
         _fresh_target(collector) as target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,15 @@ def load_cases() -> list[Case]:
     """Return every case of the manifest."""
     manifest = json.loads((_FOLDER / "manifest.json").read_text(encoding="utf-8"))
     return [Case(facts) for facts in manifest["cases"]]
+
+
+def gzip_bomb(mebibytes: int) -> bytes:
+    """Return what inflates to the beginning of a JSON list and so many MiB of blanks."""
+    packer = zlib.compressobj(9, wbits=31)
+    blanks = b" " * 1024 * 1024
+    # After a full flush the same bytes are packed the same again: packing them all takes seconds.
+    first, again = (
+        packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+        for content in (b"[" + blanks, blanks)
+    )
+    return first + again * (mebibytes - 1)
