@@ -29,7 +29,12 @@ CODE = (
 KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
 
 # What is harmed at random shows more the longer it is.
-LONGER = {"CHAOS_SECONDS": "20", "KILL_ROUNDS": "25", "FUZZ_REQUESTS": "20000", "CHAOS_EVENTS": "60000"}
+LONGER = {
+    "CHAOS_SECONDS": "20",
+    "KILL_ROUNDS": "25",
+    "FUZZ_REQUESTS": "20000",
+    "CHAOS_EVENTS": "60000",
+}
 FAULTS = (
     "tests/chaos",
     "sdk-python/tests/faults",
@@ -72,9 +77,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """Run what is long, and the tests of faults, kills and spoiled bodies for longer than `tests`."""
+    """Run what is long, and the tests of faults, kills and spoiled bodies longer than `tests`."""
     _install(session, "tests")
-    # What is long waits more than it works, but what is harmed wants a machine for itself.
     for chosen in [session.posargs] if session.posargs else [("-m", "long"), FAULTS]:
         session.run("python", "-m", "pytest", *chosen, env=KEEP_BYTECODE | LONGER)
 

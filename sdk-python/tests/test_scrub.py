@@ -121,8 +121,8 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(["email", "Email", "EMAIL", "straße", "STRASSE", "plan", "card", "a"])
 VALUES = st.recursive(
     st.none() | st.integers() | NAMES,
-    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
-    max_leaves=20,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=10,
 )
 EVENTS = st.fixed_dictionaries(
     {},

@@ -37,7 +37,7 @@ def copies(spec: Path) -> dict[str, bytes]:
 def one_document(spec: Path) -> dict[str, Any]:
     """Return openapi.yaml as one document: the schema files that it names become components."""
     text = (spec / "openapi.yaml").read_text(encoding="utf-8")
-    document: dict[str, Any] = yaml.load(text, Loader=_SAFE_LOADER)
+    document: dict[str, Any] = yaml.load(text, Loader=_SAFE_LOADER)  # noqa: S506
     for path in sorted((spec / "schema").glob("*.json")):
         schema = json.loads(path.read_text(encoding="utf-8"))
         name = path.stem
