@@ -128,7 +128,7 @@ export function createClient(options: Options): Analytics {
     });
     const seen: Visitor = {
       anonymousId: uuid(),
-      firstTouch: { referrer: document.referrer, ...campaign },
+      firstTouch: { ...campaign, referrer: document.referrer },
       ...((safely(() => JSON.parse(get("id"))) || visitor) as any),
     };
     if (
@@ -149,9 +149,9 @@ export function createClient(options: Options): Analytics {
 
   function setCookies(seen: any) {
     if (options.cookies) {
-      [["anonymous", 34560000], ["session", SESSION_IDLE_MS / 1e3]].forEach(([kind, seconds]) => {
+      ["anonymous", "session"].forEach((kind, index) => {
         const id = seen[kind + "Id"];
-        document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? seconds : 0}`;
+        document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? (index ? SESSION_IDLE_MS / 1e3 : 34560000) : 0}`;
       });
     }
   }
@@ -164,14 +164,12 @@ export function createClient(options: Options): Analytics {
 
   // What happened
 
-  function take(members: any, given: EventOptions = {}): boolean {
+  function take(members: any, given?: EventOptions): boolean {
     return !!safely(() => {
       if (stopped || isOut()) return;
       const seen = see(members.userId);
       let event: any = {
         ...members,
-        properties: copy(members.properties),
-        traits: copy(members.traits),
         userId: seen.userId,
         anonymousId: seen.anonymousId,
         sessionId: seen.sessionId,
@@ -191,24 +189,27 @@ export function createClient(options: Options): Analytics {
             referrer: document.referrer,
           },
           screen: screen && { width: screen.width, height: screen.height },
-          ...given.context,
+          ...(given && given.context),
         },
       };
       for (const name in event) {
         if (/Id$/.test(name) && event[name] != null) event[name] += "";
       }
       if (options.beforeSend) event = options.beforeSend(event);
-      const json = event ? JSON.stringify({ messageId: uuid(), ...event }) : "";
-      if (!json || json.length > MAX_EVENT_CHARS) return say("not taken", json);
-      stats.taken++;
-      queue.push(json);
-      keep();
-      return true;
+      const json = JSON.stringify({ messageId: uuid(), ...event });
+      if (event && json.length <= MAX_EVENT_CHARS) {
+        stats.taken++;
+        queue.push(json);
+        keep();
+        return 1;
+      }
+      say("not taken", members);
     }) || !++stats.refused;
+
   }
 
   const named = (type: string) => (name?: string, properties?: Values, given?: EventOptions) =>
-    take({ type, name, properties }, given);
+    take({ type, name, properties: copy(properties) }, given);
 
   /** Return what of *values* may go; one that JSON can't hold costs nothing but itself. */
   function copy(values: any): any {
@@ -238,11 +239,10 @@ export function createClient(options: Options): Analytics {
   /** Write down what waits, tell those whose events do no more, and send if there is reason to. */
   function goOn() {
     keeping = 0;
-    for (let index = queue.length, chars = 0; index--; ) {
-      if ((chars += queue[index].length) > MAX_OUTBOX_CHARS) {
-        queue.splice(index, 1);
-        stats.dropped++;
-      }
+    let chars = queue.join().length;
+    while (chars > MAX_OUTBOX_CHARS) {
+      chars -= queue.shift()!.length;
+      stats.dropped++;
     }
     const all = away.concat(queue);
     const lease = leaving ? flying && PARTING_LEASE_MS : LEASE_MS;
@@ -350,8 +350,9 @@ export function createClient(options: Options): Analytics {
           safely(
             () => options.onError && options.onError({ ...refusal, event: JSON.parse(json) }),
           );
+          stats.rejected++;
         } else if (action) return 1;
-        stats[refusal ? "rejected" : "delivered"]++;
+        else stats.delivered++;
       }),
     );
     hurry = hurry || action;
@@ -383,20 +384,20 @@ export function createClient(options: Options): Analytics {
   }
 
   if (!stopped) {
+    later(round, 1e3);
     safely(() =>
       ["visibilitychange", "pagehide", "online"].forEach((type: any) =>
         addEventListener(type, turn),
       ),
     );
   }
-  later(round, 1e3);
 
   return {
     track: named("track"),
     page: named("page"),
     screen: named("screen"),
-    identify: (userId, traits, given) => take({ type: "identify", userId, traits }, given),
-    group: (groupId, traits, given) => take({ type: "group", groupId, traits }, given),
+    identify: (userId, traits, given) => take({ type: "identify", userId, traits: copy(traits) }, given),
+    group: (groupId, traits, given) => take({ type: "group", groupId, traits: copy(traits) }, given),
     alias: (previousId, userId, given) => take({ type: "alias", previousId, userId }, given),
     reset,
     flush: () =>
