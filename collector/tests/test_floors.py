@@ -26,7 +26,7 @@ FLOORS = [  # ground floor first
     {"ingest.enrich.stage", "ingest.payload"},
     {"adapters.migrate", "adapters.redis.client", "adapters.redis.names"}
     | {"adapters.sqlfile", "analytics.steps", "ingest.buckets", "ingest.decode"}
-    | {"ingest.rejected", "ingest.turns", "ingest.turnstile", "keys"},
+    | {"ingest.refusals", "ingest.rejected", "ingest.turns", "ingest.turnstile", "keys"},
     {"adapters.postgres.pool", "adapters.redis.quota", "adapters.redis.sessions"}
     | {"adapters.redis.stream", "adapters.redis.tokens", "adapters.spool.file"}
     | {"adapters.spool.rows", "analytics.params", "ingest.leases", "ingest.validate"}

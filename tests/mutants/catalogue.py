@@ -328,6 +328,14 @@ _STRANGERS = (
         ),
     ),
     Mutant(
+        name="refuses as fast as it is asked",
+        promise="what one project sends beyond its limits does not slow the others",
+        path=f"{_COLLECTOR}/http/ingest.py",
+        text="            await asyncio.sleep(limiter.hold_s(scope[_PROJECT]))\n",
+        replacement="            await asyncio.sleep(0)\n",
+        tests=("collector/tests/http/test_limits.py::test_a_flood_is_refused_one_by_one",),
+    ),
+    Mutant(
         name="lets revoked keys in",
         promise="a key that was revoked is refused",
         path=f"{_COLLECTOR}/adapters/postgres/queries/keys.sql",

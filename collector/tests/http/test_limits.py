@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from analytics_collector.ingest.refusals import PER_SECOND
 from analytics_collector.keys import generate_key
 
 
@@ -81,6 +82,38 @@ def test_a_batch_over_the_limit_of_events_is_refused_as_a_whole(new_site):
     assert int(answer.headers["x-ratelimit-remaining"]) in range(10, 13)
     assert len(answer.headers.get_list("x-ratelimit-limit")) == 1
     assert "late" not in site.names()
+
+
+def test_a_flood_is_refused_one_by_one(new_site):
+    """Who goes on sending beyond a limit waits for each answer, and nobody else does (RES-16)."""
+    site = new_site(rate_limit_events_per_minute=60)
+    site.post(*[event() for _ in range(60)])
+    other = site.new_key(["ingest"], "other")
+    count = 20
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(count) as pool:
+        refused = [pool.submit(site.post, *[event("late")] * 30) for _ in range(count)]
+        taken = site.post(event(), key=other)
+    seconds = time.monotonic() - started
+
+    assert statuses(answer.result() for answer in refused) == [429] * count
+    assert seconds >= (count - 1) / PER_SECOND
+    assert taken.status_code == 202
+
+
+def test_a_batch_that_has_to_wait_is_refused_unchecked(new_site):
+    """All its events count then, since to look at them would cost as much as to store them."""
+    site = new_site(rate_limit_events_per_minute=60)
+    site.post(*[event() for _ in range(50)])
+
+    refused = site.post(*[event()] * 5, *[{"type": "no such type"}] * 40)
+    taken = site.post(*[event()] * 5, {"type": "no such type"})
+
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) in range(33, 37)
+    assert taken.status_code == 202
+    assert taken.json()["eventCount"] == 5
 
 
 def test_a_batch_larger_than_the_limit_itself_is_told_to_come_in_parts(new_site):

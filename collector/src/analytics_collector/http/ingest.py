@@ -6,6 +6,7 @@ A stranger learns nothing about formats, and none of its bytes reaches a parser.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,9 @@ from analytics_collector.origins import names
 
 _Headers = list[tuple[bytes, bytes]]
 
+# In the scope of a request: the project of its key, once that is known.
+_PROJECT = "project_id"
+
 _ACCEPTED = metrics.ANSWERS.labels("202")
 
 
@@ -49,13 +53,16 @@ class IngestEndpoint:
             response = _refused(request, store_unavailable(exc), rate_headers)
         except Refusal as exc:
             response = _refused(request, exc, rate_headers)
-            if not await body.discard():
-                response.headers["Connection"] = "close"
         else:
             _ACCEPTED.inc()
             more = rate_headers + _visitor_headers(request, accepted)
             await _send_accepted(send, accepted, more, scope["request_id"])
             return
+        if response.status_code == 429:
+            limiter = request.app.state.services.limiter
+            await asyncio.sleep(limiter.hold_s(scope[_PROJECT]))
+        if not await body.discard():
+            response.headers["Connection"] = "close"
         metrics.ANSWERS.labels(str(response.status_code)).inc()
         await response(scope, receive, send)
 
@@ -65,6 +72,7 @@ async def _accept(
 ) -> Accepted:
     services = request.app.state.services
     key = await authorize(request, "ingest")
+    request.scope[_PROJECT] = key.project_id
     allowance = await services.pipeline.admit(key)
     rate_headers += _rate_headers(allowance)
     if allowance.retry_after_s:

@@ -17,6 +17,7 @@ from analytics_collector import metrics
 from analytics_collector.errors import Refusal
 from analytics_collector.ingest.buckets import Allowance, Bucket, BucketMap
 from analytics_collector.ingest.leases import Leases
+from analytics_collector.ingest.refusals import Refusals
 from analytics_collector.model import ApiKey, EventRow
 
 # Of each kind this many are remembered for certain, and never more than twice as many.
@@ -56,6 +57,7 @@ class RateLimiter:
         )
         self._users = BucketMap(MAX_BUCKETS, _name_of_user)
         self._addresses = BucketMap(MAX_BUCKETS, lambda address: f"address:{address}")
+        self._refusals = Refusals()
 
     async def admit(self, key: ApiKey) -> Allowance:
         """Count a request of *key*, and of its project if that has a limit of requests.
@@ -82,6 +84,15 @@ class RateLimiter:
         """Take back what was counted: it has turned out that somebody does vouch for it."""
         self._leases.give_back(self._address(address), 1)
 
+    def check_events(self, key: ApiKey, count: int) -> None:
+        """Raise `Refusal` if it is certain that *count* events of *key* have to wait.
+
+        Nothing is counted, and where waiting would not help `admit_events` has to tell.
+        """
+        project = self._project(key)
+        if project.at_most(self._clock()) < count <= project.limit:
+            raise self._refusal(project, count, bucket_is_project=True)
+
     async def admit_events(self, key: ApiKey, rows: Sequence[EventRow]) -> None:
         """Count *rows* as events of the project of *key*, and of their users.
 
@@ -89,9 +100,8 @@ class RateLimiter:
         help since the limit itself is smaller.
         """
         limits = key.settings.limits
-        limit = limits.events_per_minute or self._defaults.events
         user_limit = limits.events_per_minute_per_user or self._defaults.events_per_user
-        project = self._projects.get(key.project_id, limit, self._clock())
+        project = self._project(key)
         if user_limit is None and self._leases.take_from_slice(project, len(rows)):
             return
         costs = [(project, len(rows))]
@@ -103,6 +113,14 @@ class RateLimiter:
         short = await self._leases.take(costs)
         if short is not None:
             raise self._refusal(short, dict(costs)[short], bucket_is_project=short is project)
+
+    def hold_s(self, project_id: int) -> float:
+        """Return for how long to keep the refusal of a request of this project."""
+        return self._refusals.hold_s(project_id, self._clock())
+
+    def _project(self, key: ApiKey) -> Bucket:
+        limit = key.settings.limits.events_per_minute or self._defaults.events
+        return self._projects.get(key.project_id, limit, self._clock())
 
     def _costs_of_users(
         self, project_id: int, rows: Sequence[EventRow], limit: int

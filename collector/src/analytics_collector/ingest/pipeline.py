@@ -112,6 +112,7 @@ class Pipeline:
         received_at = datetime.now(UTC)
         await self._turnstile.enter(key.project_id, body, gzipped)
         raw, size_bytes = self._decode(body, gzipped, key, reserve, received_at)
+        self._limiter.check_events(key, len(raw.events))
         batch = await self.judge(raw, key, received_at, is_counted=True)
         visitor = None
         if sender.remembered_id is not None and batch.rows:
