@@ -40,9 +40,11 @@ NO_LIMITS = {
     "rate_limit_requests_per_minute": 10**8,
     "rate_limit_events_per_minute": 10**9,
 }
-# So low that nearly all of the flood is refused: two batches a second may be stored.
+# So low that nearly all of the flood is refused: two batches a second may be stored. Of 95th
+# percentiles, seen were 32 and 42, and answers of 503, when batches were decoded, checked and
+# refused as fast as they came; 0.9 to 2.8, and the best of three 0.9 to 1.3, since answers wait.
 LOW_LIMIT = {"rate_limit_events_per_minute": 60_000}
-MAX_RATIO_BEYOND_LIMIT = 5.0
+MAX_RATIO_BEYOND_LIMIT = 3.0
 
 Piece = tuple[list[float], list[float]]
 """How long requests took alone, and how long beside the flood."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-PER_SECOND: Final = 50
+# Who has heard a refusal sends until the next one, so a project gets all that its limits allow.
+PER_SECOND: Final = 20
 # A client must not take us for gone.
 MAX_HOLD_S: Final = 2.0
 MAX_PROJECTS: Final = 10_000
