@@ -64,12 +64,7 @@ class AddressLimit:
             # Whoever may reach a Unix socket is trusted.
             await self._app(scope, receive, send)
             return
-        network = network_of(address)
-        allowance = await self._limiter.admit_address(network)
-        if allowance.retry_after_s:
-            await _refuse(allowance, scope, receive, send)
-        else:
-            await self._watch(network, key, scope, receive, send)
+        await self._watch(network_of(address), key, scope, receive, send)
 
     def _is_known(self, key: int) -> bool:
         known_at = self._known.get(key)
@@ -93,7 +88,10 @@ class AddressLimit:
     async def _watch(
         self, network: str, key: int | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Pass the request on, and take back what it cost if its key turns out to be good."""
+        """Count the request and pass it on; take back what it cost if its key turns out good.
+
+        Others with the same key wait for that from the start, also while limits are asked.
+        """
         check: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if key is not None:
             self._checks.setdefault(key, check)
@@ -112,9 +110,13 @@ class AddressLimit:
 
         scope[ON_KEY_CHECK] = settle
         try:
-            await self._app(scope, receive, send)
+            allowance = await self._limiter.admit_address(network)
+            if not allowance.retry_after_s:
+                await self._app(scope, receive, send)
+                return
         finally:
             settle(False)  # no key was looked at
+        await _refuse(allowance, scope, receive, send)
 
     def _remember(self, key: int) -> None:
         if len(self._known) >= _MAX_KNOWN_KEYS:
