@@ -109,7 +109,7 @@ export function createClient(options: Options): Analytics {
   const eachName = (visit: (name: string) => void) =>
     safely(() => {
       // Backwards, since some go on the way.
-      for (let index = storage.length; index--; ) {
+      for (let index = storage.length; index--;) {
         const [start, name] = storage.key(index).split(prefix);
         if (!start && name) visit(name);
       }
@@ -165,47 +165,48 @@ export function createClient(options: Options): Analytics {
   // What happened
 
   function take(members: any, given?: EventOptions): boolean {
-    return !!safely(() => {
-      if (stopped || isOut()) return;
-      const seen = see(members.userId);
-      let event: any = {
-        ...members,
-        userId: seen.userId,
-        anonymousId: seen.anonymousId,
-        sessionId: seen.sessionId,
-        timestamp: new Date(),
-        ...given,
-        context: {
-          library: { name: "analytics-js", version: VERSION },
-          locale: navigator.language,
-          timezone,
-          campaign: seen.campaign,
-          firstTouch: seen.firstTouch,
-          page: location.href && {
-            url: location.href,
-            path: location.pathname,
-            search: location.search,
-            title: document.title,
-            referrer: document.referrer,
+    return (
+      !!safely(() => {
+        if (stopped || isOut()) return;
+        const seen = see(members.userId);
+        let event: any = {
+          ...members,
+          userId: seen.userId,
+          anonymousId: seen.anonymousId,
+          sessionId: seen.sessionId,
+          timestamp: new Date(),
+          ...given,
+          context: {
+            library: { name: "analytics-js", version: VERSION },
+            locale: navigator.language,
+            timezone,
+            campaign: seen.campaign,
+            firstTouch: seen.firstTouch,
+            page: location.href && {
+              url: location.href,
+              path: location.pathname,
+              search: location.search,
+              title: document.title,
+              referrer: document.referrer,
+            },
+            screen: screen && { width: screen.width, height: screen.height },
+            ...(given && given.context),
           },
-          screen: screen && { width: screen.width, height: screen.height },
-          ...(given && given.context),
-        },
-      };
-      for (const name in event) {
-        if (/Id$/.test(name) && event[name] != null) event[name] += "";
-      }
-      if (options.beforeSend) event = options.beforeSend(event);
-      const json = JSON.stringify({ messageId: uuid(), ...event });
-      if (event && json.length <= MAX_EVENT_CHARS) {
-        stats.taken++;
-        queue.push(json);
-        keep();
-        return 1;
-      }
-      say("not taken", members);
-    }) || !++stats.refused;
-
+        };
+        for (const name in event) {
+          if (/Id$/.test(name) && event[name] != null) event[name] += "";
+        }
+        if (options.beforeSend) event = options.beforeSend(event);
+        const json = JSON.stringify({ messageId: uuid(), ...event });
+        if (event && json.length <= MAX_EVENT_CHARS) {
+          stats.taken++;
+          queue.push(json);
+          keep();
+          return 1;
+        }
+        say("not taken", members);
+      }) || !++stats.refused
+    );
   }
 
   const named = (type: string) => (name?: string, properties?: Values, given?: EventOptions) =>
@@ -214,17 +215,19 @@ export function createClient(options: Options): Analytics {
   /** Return what of *values* may go; one that JSON can't hold costs nothing but itself. */
   function copy(values: any): any {
     const found: Values = {};
-    for (const name in values) {
-      if (!denied.includes(name)) {
+    safely(() => {
+      for (const name in values) {
         safely(() => {
-          found[name] = JSON.parse(
-            JSON.stringify(values[name], (_, value) =>
-              typeof value == "bigint" ? "" + value : value,
-            ),
-          );
+          if (!denied.includes(name)) {
+            found[name] = JSON.parse(
+              JSON.stringify(values[name], (_, value) =>
+                typeof value == "bigint" ? "" + value : value,
+              ),
+            );
+          }
         });
       }
-    }
+    });
     return values && found;
   }
 
@@ -347,9 +350,7 @@ export function createClient(options: Options): Analytics {
         const refusal = refusals[index];
         if (refusal) {
           say(refusal, json);
-          safely(
-            () => options.onError && options.onError({ ...refusal, event: JSON.parse(json) }),
-          );
+          safely(() => options.onError && options.onError({ ...refusal, event: JSON.parse(json) }));
           stats.rejected++;
         } else if (action) return 1;
         else stats.delivered++;
@@ -396,8 +397,10 @@ export function createClient(options: Options): Analytics {
     track: named("track"),
     page: named("page"),
     screen: named("screen"),
-    identify: (userId, traits, given) => take({ type: "identify", userId, traits: copy(traits) }, given),
-    group: (groupId, traits, given) => take({ type: "group", groupId, traits: copy(traits) }, given),
+    identify: (userId, traits, given) =>
+      take({ type: "identify", userId, traits: copy(traits) }, given),
+    group: (groupId, traits, given) =>
+      take({ type: "group", groupId, traits: copy(traits) }, given),
     alias: (previousId, userId, given) => take({ type: "alias", previousId, userId }, given),
     reset,
     flush: () =>

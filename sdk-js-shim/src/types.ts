@@ -12,7 +12,8 @@ export interface EventOptions {
 
 /** One event as it goes over the wire. */
 export interface AnalyticsEvent {
-  messageId: string;
+  /** Given once the event is taken: `beforeSend` does not see it. */
+  messageId?: string;
   type: "track" | "identify" | "page" | "screen" | "group" | "alias";
   name?: string;
   userId?: string;
@@ -20,7 +21,7 @@ export interface AnalyticsEvent {
   sessionId?: string;
   groupId?: string;
   previousId?: string;
-  timestamp?: string;
+  timestamp?: string | Date;
   properties?: Values;
   traits?: Values;
   context: Values;
@@ -39,8 +40,8 @@ export interface OutboxStorage {
   readonly length: number;
   key(index: number): string | null;
   getItem(key: string): string | null;
-  setItem(key: string, value: string): void;
-  removeItem(key: string): void;
+  setItem(key: string, value: string): unknown;
+  removeItem(key: string): unknown;
 }
 
 export interface Options {
@@ -58,10 +59,10 @@ export interface Options {
   optOut?: boolean | string;
   /** Take nothing from browsers that ask not to be tracked (Do Not Track, Global Privacy Control). */
   doNotTrack?: boolean | string;
-  /** Tell the page's server who the visitor is, by cookies; a text is the domain for them. */
+  /** Tell the page's server who the visitor is, by two cookies of this host. */
   cookies?: boolean | string;
-  /** Properties and traits that must not go. */
-  denyProperties?: readonly string[];
+  /** Properties and traits that must not go; a text has them with commas between. */
+  denyProperties?: readonly string[] | string;
   /** Change an event, or keep it back by returning nothing. */
   beforeSend?: (event: AnalyticsEvent) => AnalyticsEvent | null | undefined | void | false;
   /** Hear of each event that the collector refused for good. */

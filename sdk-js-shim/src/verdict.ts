@@ -61,7 +61,8 @@ export function decide(
   const refusals: (Refusal | undefined)[] = batch.map((_, index) =>
     listed.find((refusal) => refusal && refusal.index === index),
   );
-  if (status == 202 && answer.eventCount === answer.eventCount >> 0) return [Action.Deliver, refusals];
+  if (status == 202 && answer.eventCount === answer.eventCount >> 0)
+    return [Action.Deliver, refusals];
   if (status == 400 || status == 413) {
     if (refusals.some((refusal) => refusal)) return [Action.Reject, refusals];
     if (batch.length > 1) return [Action.Split, []];
