@@ -2,7 +2,7 @@
 // since names of locals cost nothing in a minified file and names of members do.
 
 import type { Analytics, EventOptions, Options, Values } from "./types";
-import { uuid } from "./uuid";
+import { time, uuid } from "./uuid";
 import { Action, decide, type Refusal } from "./verdict";
 
 declare const VERSION: string;
@@ -10,8 +10,8 @@ declare const VERSION: string;
 const MAX_BATCH_EVENTS = 500;
 const MAX_EVENT_CHARS = 102_400;
 const MAX_OUTBOX_CHARS = 5e5;
-// Browsers give all keepalive requests together 64 KiB; some of it is left to the page's own.
-const KEEPALIVE_BYTES = 6e4;
+// Browsers give all keepalive requests together 64 KiB; a character takes up to 3 bytes.
+const KEEPALIVE_CHARS = 2e4;
 const REQUEST_TIMEOUT_MS = 1e4;
 const SESSION_IDLE_MS = 18e5;
 const SESSION_MAX_MS = 864e5;
@@ -40,13 +40,13 @@ interface Visitor {
 }
 
 /** Make a client. */
-export function createClient(options: Options): Analytics {
+export function createClient(options: Options = {}): Analytics {
   const { document = {}, navigator = {}, location = {}, screen }: any = globalThis;
   const key: any = options.apiKey || options.projectId;
-  const url = (options.apiUrl || options.endpoint || "").replace(/\/+$/, "") + "/api/v1/events";
-  const batchSize = +options.batchSize! || 10;
-  const flushInterval = +(options.flushInterval || options.batchInterval!) || 5000;
-  const denied = ("" + options.denyProperties).split(",");
+  const url = `${options.apiUrl || options.endpoint || ""}`.replace(/\/+$/, "") + "/api/v1/events";
+  const batchSize: any = options.batchSize || 10;
+  const flushInterval = options.flushInterval || options.batchInterval || 5000;
+  const denied = ("" + options.denyProperties).split(/[ ,]+/);
   const prefix = `analytics:${key}:`;
   const ownName = uuid();
   const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -63,15 +63,15 @@ export function createClient(options: Options): Analytics {
   const storage: any = safely(() => options.storage || localStorage);
 
   let visitor: unknown;
+  let campaign: Values | undefined;
   // The JSON of each event that waits, and of those under way.
   let queue: string[] = [];
   let away: string[] = [];
   let waiters: [events: string[], settle: () => void][] = [];
   let limit = MAX_BATCH_EVENTS;
-  let flying = 0;
   let attempt = 0;
-  let notBefore = 0;
   let hurry: unknown;
+  let held: unknown;
   let leaving: unknown;
   let keeping: unknown;
   let timer: any;
@@ -96,60 +96,54 @@ export function createClient(options: Options): Analytics {
     if (options.debug) console.warn("analytics", ...words);
   }
 
+  const all = () => away.concat(queue);
   const isOut = () => (get("out") || out) == 1;
 
   // What the browser keeps
 
-  const kept = (method: string, name: string, value?: unknown): any =>
-    safely(() => storage[method](prefix + name, value));
-  const get = (name: string) => kept("getItem", name);
-  const set = (name: string, value?: unknown) =>
-    kept(value ? "setItem" : "removeItem", name, value);
-
-  const eachName = (visit: (name: string) => void) =>
-    safely(() => {
-      // Backwards, since some go on the way.
-      for (let index = storage.length; index--;) {
-        const [start, name] = storage.key(index).split(prefix);
-        if (!start && name) visit(name);
-      }
-    });
+  const get = (name: string): any => safely(() => storage.getItem(prefix + name));
+  const set = (name: string, value?: unknown): any =>
+    safely(() => storage[value ? "setItem" : "removeItem"](prefix + name, value));
 
   // Who it is
 
+  for (let [name, value] of new URLSearchParams(location.search)) {
+    if (CAMPAIGN.test(name)) {
+      name = name.replace("utm_campaign", "name").replace("utm_", "");
+      campaign = { ...campaign, [name]: value };
+    }
+  }
+
   function see(userId?: string | number): Visitor {
     const now = Date.now();
-    let campaign: Values | undefined;
-    new URLSearchParams(location.search).forEach((value, name) => {
-      if (CAMPAIGN.test(name)) {
-        name = name.replace("utm_campaign", "name").replace("utm_", "");
-        campaign = { ...campaign, [name]: value };
-      }
-    });
     const seen: Visitor = {
       anonymousId: uuid(),
       firstTouch: { ...campaign, referrer: document.referrer },
-      ...((safely(() => JSON.parse(get("id"))) || visitor) as any),
+      ...((visitor || safely(() => JSON.parse(get("id")))) as any),
     };
     if (
       // An id tells when the session began.
-      !(now - seen.last! < SESSION_IDLE_MS && seen.sessionId! > uuid(SESSION_MAX_MS)) ||
+      !(now - seen.last! < SESSION_IDLE_MS && seen.sessionId! > time(SESSION_MAX_MS)) ||
       (campaign && JSON.stringify(campaign) != JSON.stringify(seen.campaign))
     ) {
       seen.sessionId = uuid();
     }
     seen.last = now;
     seen.campaign = campaign || seen.campaign;
-    seen.userId = userId || seen.userId;
-    set("id", JSON.stringify(seen));
-    visitor = get("id") ? 0 : seen;
+    // It counts once: other tabs have others.
+    campaign = undefined;
+    if (userId != null) seen.userId = userId;
+    const json = JSON.stringify(seen);
+    set("id", json);
+    // What could not be written down is known until it can.
+    visitor = get("id") == json ? 0 : seen;
     setCookies(seen);
     return seen;
   }
 
   function setCookies(seen: any) {
     if (options.cookies) {
-      ["anonymous", "session"].forEach((kind, index) => {
+      ["anonymous", "session"].map((kind, index) => {
         const id = seen[kind + "Id"];
         document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? (index ? SESSION_IDLE_MS / 1e3 : 34560000) : 0}`;
       });
@@ -165,48 +159,49 @@ export function createClient(options: Options): Analytics {
   // What happened
 
   function take(members: any, given?: EventOptions): boolean {
-    return (
-      !!safely(() => {
-        if (stopped || isOut()) return;
-        const seen = see(members.userId);
-        let event: any = {
-          ...members,
-          userId: seen.userId,
-          anonymousId: seen.anonymousId,
-          sessionId: seen.sessionId,
-          timestamp: new Date(),
-          ...given,
-          context: {
-            library: { name: "analytics-js", version: VERSION },
-            locale: navigator.language,
-            timezone,
-            campaign: seen.campaign,
-            firstTouch: seen.firstTouch,
-            page: location.href && {
-              url: location.href,
-              path: location.pathname,
-              search: location.search,
-              title: document.title,
-              referrer: document.referrer,
-            },
-            screen: screen && { width: screen.width, height: screen.height },
-            ...(given && given.context),
+    const isTaken = safely(() => {
+      if (stopped || isOut()) return;
+      const seen = see(members.userId);
+      const own = copy(given);
+      let event: any = {
+        userId: seen.userId,
+        anonymousId: seen.anonymousId,
+        sessionId: seen.sessionId,
+        timestamp: new Date(),
+        ...members,
+        ...own,
+        context: {
+          library: { name: "analytics-js", version: VERSION },
+          locale: navigator.language,
+          timezone,
+          campaign: seen.campaign,
+          firstTouch: seen.firstTouch,
+          page: location.href && {
+            url: location.href,
+            path: location.pathname,
+            search: location.search,
+            title: document.title,
+            referrer: document.referrer,
           },
-        };
-        for (const name in event) {
-          if (/Id$/.test(name) && event[name] != null) event[name] += "";
-        }
-        if (options.beforeSend) event = options.beforeSend(event);
-        const json = JSON.stringify({ messageId: uuid(), ...event });
-        if (event && json.length <= MAX_EVENT_CHARS) {
-          stats.taken++;
-          queue.push(json);
-          keep();
-          return 1;
-        }
-        say("not taken", members);
-      }) || !++stats.refused
-    );
+          screen: screen && { width: screen.width, height: screen.height },
+          ...own.context,
+        },
+      };
+      for (const name in event) {
+        if (/Id$/.test(name) && event[name] != null) event[name] += "";
+      }
+      if (options.beforeSend) event = options.beforeSend(event);
+      const json = `{"messageId":"${uuid()}",${JSON.stringify(event).slice(1)}`;
+      if (event && json.length <= MAX_EVENT_CHARS) {
+        stats.taken++;
+        queue.push(json);
+        keep();
+        return 1;
+      }
+      say("refused", members.type);
+    });
+    if (!isTaken) stats.refused++;
+    return !!isTaken;
   }
 
   const named = (type: string) => (name?: string, properties?: Values, given?: EventOptions) =>
@@ -228,15 +223,14 @@ export function createClient(options: Options): Analytics {
         });
       }
     });
-    return values && found;
+    return found;
   }
 
   // What waits
 
   /** Go on once the caller is done, so that a burst of events is written down at once. */
   function keep() {
-    if (!keeping) queueMicrotask(goOn);
-    keeping = 1;
+    keeping = keeping || Promise.resolve().then(goOn);
   }
 
   /** Write down what waits, tell those whose events do no more, and send if there is reason to. */
@@ -247,20 +241,16 @@ export function createClient(options: Options): Analytics {
       chars -= queue.shift()!.length;
       stats.dropped++;
     }
-    const all = away.concat(queue);
-    const lease = leaving ? flying && PARTING_LEASE_MS : LEASE_MS;
-    set(ownName, all.length && [Date.now() + lease, ...all].join("\n"));
+    const events = all();
+    const lease = leaving ? away.length && PARTING_LEASE_MS : LEASE_MS;
+    set(ownName, events.length && [Date.now() + lease, ...events].join("\n"));
     waiters = waiters.filter(
-      ([events, done]) => events.some((event) => all.includes(event)) || done(),
+      ([own, done]) => (!stopped && own.some((event) => events.includes(event))) || done(),
     );
-    if (!attempt) {
+    if (!attempt && !stopped) {
       if (leaving || hurry || queue.length >= batchSize) send(leaving);
-      else if (!timer && !flying) plan(flushInterval);
+      else if (!timer && !away[0]) timer = later(send, flushInterval);
     }
-  }
-
-  function plan(ms: number) {
-    timer = later(send, ms);
   }
 
   /** Say that this page lives, and take over what those have left that do not. */
@@ -271,13 +261,20 @@ export function createClient(options: Options): Analytics {
       keep();
       // null: another page is at it. undefined: this browser knows no locks.
       if (lock !== null) {
-        eachName((name) => {
-          const [lease, ...left] = get(name).split("\n");
-          if (name < "a" && name != ownName && lease < Date.now()) {
-            set(name);
-            stats.adopted += left.length;
-            queue.unshift(...left);
-            hurry = 1;
+        safely(() => {
+          // Backwards, since some go on the way.
+          for (let index = storage.length; index--;) {
+            const [, name] = storage.key(index).split(prefix);
+            // The other names are words.
+            if (name < "a" && name != ownName) {
+              const [lease, ...left] = get(name).split("\n");
+              if ((lease - Date.now()) >>> 0 > LEASE_MS) {
+                set(name);
+                stats.adopted += left.length;
+                queue.unshift(...left);
+                hurry = 1;
+              }
+            }
           }
         });
         return new Promise<void>((done) => later(done, LOCK_MS));
@@ -290,28 +287,20 @@ export function createClient(options: Options): Analytics {
   // How it goes
 
   async function send(isForced?: unknown) {
-    const wait = notBefore - Date.now();
-    if (stopped || (flying && !isForced)) return;
+    if (stopped || held || (away[0] && !isForced)) return;
     clearTimeout(timer);
     timer = 0;
-    if (wait > 0) return plan(wait);
     // An event begins with its message id, and that with the time.
-    const oldest = `{"messageId":"` + uuid(EXPIRY_MS);
+    const oldest = `{"messageId":"${time(EXPIRY_MS)}`;
     queue = queue.filter((json) => json > oldest || !++stats.expired);
     let count = Math.min(queue.length, limit);
-    if (!count) return (hurry = 0);
-    if (isOut()) return optOut();
+    if (!count) return (hurry = attempt = 0);
+    if (isOut()) return forget();
     let batch: string[];
-    let body: any;
-    do {
-      batch = queue.slice(0, count);
-      body = new TextEncoder().encode(
-        `{"sentAt":"${new Date().toISOString()}","batch":[${batch}]}`,
-      );
-    } while (body.length + flying > KEEPALIVE_BYTES && (count >>= 1));
+    do batch = queue.slice(0, count);
+    while (`${batch}${away}`.length > KEEPALIVE_CHARS && (count >>= 1));
     queue.splice(0, batch.length);
     away.push(...batch);
-    flying += body.length;
     let status = 0;
     let text = "";
     let retryAfter: any;
@@ -321,8 +310,8 @@ export function createClient(options: Options): Analytics {
       const answer = await fetch(url, {
         method: "POST",
         headers: { "content-type": "application/json", "x-api-key": key },
-        body,
-        keepalive: flying <= KEEPALIVE_BYTES,
+        body: `{"sentAt":"${new Date().toISOString()}","batch":[${batch}]}`,
+        keepalive: ("" + away).length <= KEEPALIVE_CHARS,
         redirect: "manual",
         signal: abort.signal,
       });
@@ -334,44 +323,43 @@ export function createClient(options: Options): Analytics {
       // No answer, or half of one.
     }
     if (status != 202) say(status, text);
-    flying -= body.length;
     const [action, refusals, delay, floor] = decide(
       status,
-      text,
+      safely(() => JSON.parse(text)) || 0,
       retryAfter,
       batch,
       ++attempt,
-      Math.random(),
-      Date.now(),
     );
-    away = away.filter((json) => !batch.includes(json));
-    queue.unshift(
-      ...batch.filter((json, index) => {
-        const refusal = refusals[index];
+    batch.map((json, index) => {
+      const refusal = refusals[index];
+      const place = away.indexOf(json);
+      // Else it was dropped meanwhile.
+      if (place >= 0 && (refusal || !action)) {
+        away.splice(place, 1);
+        stats[refusal ? "rejected" : "delivered"]++;
         if (refusal) {
-          say(refusal, json);
-          safely(() => options.onError && options.onError({ ...refusal, event: JSON.parse(json) }));
-          stats.rejected++;
-        } else if (action) return 1;
-        else stats.delivered++;
-      }),
-    );
+          safely(() => (options.onError || say)({ ...refusal, event: JSON.parse(json) }));
+        }
+      }
+    });
+    queue.unshift(...batch.filter((json) => away.includes(json)));
+    away = away.filter((json) => !batch.includes(json));
     hurry = hurry || action;
     limit = action == Action.Split ? batch.length >> 1 : MAX_BATCH_EVENTS;
     if (action == Action.Again) {
-      notBefore = Date.now() + floor!;
-      plan(delay!);
+      held = 1;
+      later(() => (held = 0), floor);
+      timer = later(send, delay);
     } else {
       attempt = 0;
     }
     goOn();
   }
 
-  function optOut() {
-    stats.dropped += queue.length;
+  function forget() {
+    stats.dropped += all().length;
     queue = [];
-    eachName(set);
-    set("out", (out = "1"));
+    away = [];
     reset();
     goOn();
   }
@@ -380,16 +368,14 @@ export function createClient(options: Options): Analytics {
   function turn({ type }: { type: string }) {
     if (stopped) return removeEventListener(type, turn as any);
     leaving = type == "pagehide" || (leaving && document.hidden);
-    send(1);
+    send(leaving || document.hidden);
     goOn();
   }
 
   if (!stopped) {
     later(round, 1e3);
     safely(() =>
-      ["visibilitychange", "pagehide", "online"].forEach((type: any) =>
-        addEventListener(type, turn),
-      ),
+      ["visibilitychange", "pagehide", "online"].map((type: any) => addEventListener(type, turn)),
     );
   }
 
@@ -405,17 +391,22 @@ export function createClient(options: Options): Analytics {
     reset,
     flush: () =>
       new Promise((done) => {
-        waiters.push([away.concat(queue), done]);
+        waiters.push([all(), done]);
         hurry = 1;
         send();
         goOn();
       }),
-    optOut,
+    optOut() {
+      set("out", (out = "1"));
+      forget();
+    },
     optIn: () => set("out", (out = "0")) as any,
     stop() {
-      turn({ type: "pagehide" });
+      leaving = 1;
+      send(1);
       stopped = 1;
+      goOn();
     },
-    stats: () => ({ ...stats, queued: away.length + queue.length }),
+    stats: () => ({ ...stats, queued: all().length }),
   };
 }

@@ -1,25 +1,14 @@
-// The package's door: `init` makes a client, and `analytics` is the one that was made last.
+// The package's door: a default client for most, `createClient` for a second project on a page.
 
 import { createClient } from "./client";
+import { serve } from "./serve";
 import type { Analytics, Options } from "./types";
 
 export type * from "./types";
+export { createClient };
 
-let client: any;
-const early: [method: string, args: unknown[]][] = [];
+/** The default client. */
+export const analytics: Analytics & { init(options: Options): Analytics } = serve({});
 
-/** The default client: its methods may be called before `init`, and are done then. */
-export const analytics: any = {
-  init(options: Options): Analytics {
-    if (client) client.stop();
-    client = createClient(options);
-    early.splice(0).forEach(([method, args]) => client[method](...args));
-    return client;
-  },
-};
-for (const method in createClient({})) {
-  analytics[method] = (...args: unknown[]) =>
-    client ? client[method](...args) : void early.push([method, args]);
-}
-
-export const { init } = analytics;
+/** Make `analytics` a client with these options. */
+export const init = analytics.init;

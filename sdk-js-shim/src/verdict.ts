@@ -35,7 +35,7 @@ const MAX_RETRY_AFTER_MS = 3e5;
  * Tell what to do after an answer.
  *
  * @param status - of the answer; 0 if no complete one came
- * @param body - its text
+ * @param answer - its body, parsed, or 0 if that is no JSON
  * @param retryAfter - its header
  * @param batch - its events
  * @param attempt - 1 for the first
@@ -44,19 +44,13 @@ const MAX_RETRY_AFTER_MS = 3e5;
  */
 export function decide(
   status: number,
-  body: string,
+  answer: any,
   retryAfter: string | null,
   batch: readonly unknown[],
   attempt: number,
-  jitter: number,
-  now: number,
+  jitter = Math.random(),
+  now = Date.now(),
 ): Verdict {
-  let answer: any = 0;
-  try {
-    answer = JSON.parse(body) || 0;
-  } catch {
-    // Not from a collector; its status speaks alone.
-  }
   const listed: any[] = [].concat(answer.rejected || []);
   const refusals: (Refusal | undefined)[] = batch.map((_, index) =>
     listed.find((refusal) => refusal && refusal.index === index),
@@ -69,9 +63,9 @@ export function decide(
     const code = answer.code || (status == 400 ? "INVALID_REQUEST" : "BODY_TOO_LARGE");
     return [Action.Reject, [{ code, message: answer.error }]];
   }
-  if (status > 400 && status < 404) return [Action.Again, [], PROBE_MS];
   const asked = /^\d+$/.test(retryAfter!) ? +retryAfter! * 1e3 : Date.parse(retryAfter!) - now;
-  const floor = Math.min(Math.max(asked || 0, 0), MAX_RETRY_AFTER_MS);
+  const floor = Math.min(asked > 0 ? asked : 0, MAX_RETRY_AFTER_MS);
   const most = Math.min(FIRST_RETRY_DELAY_MS * 2 ** (attempt - 1), MAX_RETRY_DELAY_MS);
-  return [Action.Again, [], floor + jitter * most, floor];
+  const delay = status > 400 && status < 404 ? PROBE_MS : floor + jitter * most;
+  return [Action.Again, [], delay, floor];
 }
