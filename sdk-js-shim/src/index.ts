@@ -9,16 +9,16 @@ let client: any;
 const early: [method: string, args: unknown[]][] = [];
 
 /** The default client: its methods may be called before `init`, and are done then. */
-export const analytics: any = {
+export const analytics: Analytics & { init(options: Options): Analytics } = {
   init(options: Options): Analytics {
     if (client) client.stop();
     client = createClient(options);
     early.splice(0).forEach(([method, args]) => client[method](...args));
     return client;
   },
-};
+} as any;
 for (const method in createClient({})) {
-  analytics[method] = (...args: unknown[]) =>
+  (analytics as any)[method] = (...args: unknown[]) =>
     client ? client[method](...args) : void early.push([method, args]);
 }
 
