@@ -1,7 +1,8 @@
 // Writes dist/: the package's modules (ESM and CJS, with types), and the script for plain pages.
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
@@ -15,8 +16,6 @@ const MODULES = ["autotrack", "node", "react", "segment"].filter((name) =>
   existsSync(`src/${name}.ts`),
 );
 const EXTENSIONS = { esm: ".js", cjs: ".cjs" };
-// The collector is installed where there is no Node, so it has the script among its own files.
-const COLLECTORS_COPY = "../collector/src/analytics_collector/http/sdk.js";
 
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist");
@@ -25,7 +24,6 @@ for (const name of ["index", ...MODULES]) {
   await bundle(`src/${name}.ts`, `dist/${name}.cjs`, "cjs");
 }
 await bundle("src/script.ts", "dist/sdk.js", "iife");
-if (existsSync("../collector")) copyFileSync("dist/sdk.js", COLLECTORS_COPY);
 writeTypes();
 
 async function bundle(source, target, format) {
@@ -42,7 +40,7 @@ async function bundle(source, target, format) {
       define: { VERSION: JSON.stringify(version) },
       // Not ours, which asks for "use strict" where it only costs.
       tsconfigRaw: {},
-      plugins: [oneCore(source, EXTENSIONS[format])],
+      plugins: [oneCore(EXTENSIONS[format])],
       sourcemap: "external",
       write: false,
     })
@@ -53,24 +51,24 @@ async function bundle(source, target, format) {
     toplevel: format !== "iife",
     compress: { passes: 3, unsafe: true, varify: false, negate_iife: false },
     mangle: true,
-    sourceMap: { content: map.text },
+    sourceMap: {
+      content: map.text,
+      includeSources: true,
+      // Where each byte counts, the map lies beside the file unmentioned.
+      url: ["dist/index.js", "dist/sdk.js"].includes(target) ? undefined : `${basename(target)}.map`,
+    },
   });
   if (small.error) throw small.error;
   writeFileSync(target, small.code);
   writeFileSync(`${target}.map`, small.map);
 }
 
-/** Let the other modules use the core that the page has, instead of bringing another along. */
-function oneCore(source, extension) {
+/** Let a module use the default client of the core that the page has, not bring another along. */
+function oneCore(extension) {
   return {
     name: "one core",
     setup({ onResolve }) {
-      onResolve({ filter: /^\.\/(index|client)$/ }, ({ path, importer }) => {
-        if (["index", "script"].some((core) => source === `src/${core}.ts`)) return;
-        if (path === "./index") return { path: path + extension, external: true };
-        const text = `${importer} imports ${path}, and would have a core of its own: use "./index"`;
-        return { errors: [{ text }] };
-      });
+      onResolve({ filter: /^\.\/index$/ }, ({ path }) => ({ path: path + extension, external: true }));
     },
   };
 }

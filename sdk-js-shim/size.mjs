@@ -4,12 +4,13 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-// Bytes, `gzip -9`. What is missing here runs where bytes cost nothing.
+// Bytes, `gzip -9`.
 const BUDGETS = {
   "index.js": 3072,
   "sdk.js": 3072,
   "autotrack.js": 1536,
-  "node.js": 1024,
+  // With a core of its own: a program has many clients, and no default one.
+  "node.js": 4096,
   "react.js": 512,
   "segment.js": 768,
 };
@@ -17,7 +18,8 @@ const BUDGETS = {
 for (const [name, budget] of Object.entries(BUDGETS)) {
   const file = new URL(`dist/${name}`, import.meta.url);
   if (!existsSync(file)) continue;
-  const code = readFileSync(file);
+  // Whatever bundles a module leaves out the line that names its map.
+  const code = readFileSync(file, "utf8").replace(/\n\/\/# sourceMappingURL=.*/, "");
   // The command and zlib differ by some bytes; servers use one or the other.
   const byCommand = spawnSync("gzip", ["-9", "-n"], { input: code }).stdout?.length ?? 0;
   const bytes = Math.max(byCommand, gzipSync(code, { level: 9 }).length);
