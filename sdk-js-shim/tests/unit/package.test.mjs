@@ -48,7 +48,8 @@ function run(file, code, ...flags) {
     timeout: 20_000,
   });
 
-  assert.deepEqual([stderr, status], ["", 0]);
+  // Without the line of the build that Node shows of a fault, which is all of it.
+  assert.deepEqual([stderr.replace(/^.{300,}$/gm, ""), status], ["", 0]);
   return JSON.parse(stdout);
 }
 
