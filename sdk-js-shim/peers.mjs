@@ -40,7 +40,7 @@ const IMPORTS = [
   ],
   [
     "@amplitude/analytics-browser",
-    `import * as amplitude from "@amplitude/analytics-browser"; amplitude.init("k"); amplitude.track("e");`,
+    `import { init, track } from "@amplitude/analytics-browser"; init("k"); track("e");`,
   ],
   ["posthog-js", `import posthog from "posthog-js"; posthog.init("k"); posthog.capture("e");`],
   [
@@ -73,7 +73,8 @@ function row(name, ...figures) {
 }
 
 function install() {
-  const npm = (...words) => execFileSync("npm", words, { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+  const stdio = ["ignore", "pipe", "inherit"];
+  const npm = (...words) => execFileSync("npm", words, { cwd: folder, stdio });
   writeFileSync(join(folder, "package.json"), '{"private":true}');
   const wanted = Object.entries(INSTALLED).map(([name, version]) => `${name}@${version}`);
   npm("install", "--ignore-scripts", "--no-audit", "--no-fund", ...wanted);

@@ -27,12 +27,20 @@ test("each build is ES2019, and nothing in it makes code out of text", () => {
   }
 });
 
+test("each build with the core tells the version of the package", () => {
+  const { version } = JSON.parse(read("package.json"));
+  const cores = BUILDS.filter((name) => /^(index|node|sdk)\./.test(name));
+
+  assert.equal(cores.length, 5);
+  for (const name of cores) assert.ok(read(`dist/${name}`).includes(`version:"${version}"`), name);
+});
+
 test("each build has a map that leads to the source", () => {
   for (const name of BUILDS) {
     const code = read(`dist/${name}`);
     const map = new SourceMap(JSON.parse(read(`dist/${name}.map`)));
     // Members of other people's objects are the same on both sides, whatever is renamed around them.
-    const { 0: member, index } = code.match(/\b(getRandomValues|getBoundingClientRect|useContext|find|closest)\b/);
+    const { 0: member, index } = code.match(/\b(getRandomValues|useContext|closest|find)\b/);
     const before = code.slice(0, index).split("\n");
     const { originalSource, originalLine } = map.findEntry(before.length - 1, before.pop().length);
     const source = map.payload.sourcesContent[map.payload.sources.indexOf(originalSource)];
