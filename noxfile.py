@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import nox
 
@@ -43,6 +45,13 @@ FAULTS = (
 )
 
 
+def _skip(session: nox.Session, reason: str) -> NoReturn:
+    """End *session* here, which is a fault where nothing may be skipped, as in CI."""
+    if os.environ.get("ANALYTICS_TESTS_FORBID_SKIPS"):
+        session.error(f"nothing may be skipped here: {reason}")
+    session.skip(reason)
+
+
 def _install(session: nox.Session, lock: str) -> None:
     """Install what *lock* pins, by hash, and then our packages as they lie here."""
     session.install("--require-hashes", "-r", f"requirements/{lock}.txt")
@@ -73,6 +82,30 @@ def tests(session: nox.Session) -> None:
     # takes from the others.
     spread = ("-n", str(workers), "--dist", "worksteal")
     session.run("python", "-m", "pytest", *spread, *session.posargs, env=KEEP_BYTECODE)
+    if not session.posargs:
+        session.notify("js")
+
+
+@nox.session(default=False)
+def js(session: nox.Session) -> None:
+    """Build and weigh the browser SDK, and run its suites (`-- FILE`: one). Ends `tests`."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        _skip(session, "the browser SDK wants Node 20 or newer, and npm: `apt install nodejs npm`")
+    # The suites send events to a real collector, which is all they want of Python.
+    _install(session, "packages")
+    python = str(Path(session.bin, "python").absolute())
+    has_browser = shutil.which("chromium") is not None
+    with session.chdir("sdk-js-shim"):
+        for words in ("ci", "run build", "run types", "run size"):
+            session.run("npm", *words.split(), external=True)
+        suites = Path("tests").glob("*/*.test.mjs" if has_browser else "unit/*.test.mjs")
+        files = session.posargs or sorted(str(file) for file in suites)
+        session.run(
+            "node", "--test", "--test-reporter=spec", *files,
+            env={"ANALYTICS_PYTHON": python}, external=True,
+        )  # fmt: skip
+    if not has_browser:
+        _skip(session, "only the browser tests were: they want Chromium, `apt install chromium`")
 
 
 @nox.session(default=False)

@@ -41,7 +41,14 @@ FLOORS = [  # ground floor first
     | {"adapters.redis.live", "analytics.funnel", "ingest.pipeline", "worker.consumer"}
     | {"worker.daily_counts", "worker.housekeeping", "worker.lag_watch", "worker.publisher"},
     {"adapters.postgres.reader", "http.auth", "http.body", "http.cors", "http.middleware"}
-    | {"http.peer", "http.problems", "http.visitor_cookie", "ingest.replay", "worker.run"},
+    | {
+        "http.peer",
+        "http.problems",
+        "http.script",
+        "http.visitor_cookie",
+        "ingest.replay",
+        "worker.run",
+    },
     {"http.envelope", "worker.reapply"},
     {"doctor.findings", "http.address_limit"},
     {"doctor.host", "doctor.services"},

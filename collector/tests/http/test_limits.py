@@ -184,9 +184,9 @@ def test_an_address_may_ask_so_often_without_a_key(new_site):
     assert answers[-1].headers["x-request-id"] == answers[-1].json()["requestId"]
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics"])
-def test_who_watches_the_collector_is_never_turned_away(new_site, path):
-    """Orchestrators and Prometheus come from one address, and often."""
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics", "/js/sdk.js"])
+def test_who_watches_the_collector_or_loads_the_script_is_never_turned_away(new_site, path):
+    """Orchestrators, Prometheus, and the visitors of an office come from one address, and often."""
     site = new_site(rate_limit_address_requests_per_minute=2)
 
     assert statuses(site.ask("GET", path) for _ in range(6)) == [200] * 6

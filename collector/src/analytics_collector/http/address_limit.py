@@ -17,6 +17,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from analytics_collector.errors import Refusal
+from analytics_collector.http import script
 from analytics_collector.http.auth import ON_KEY_CHECK
 from analytics_collector.http.body import Body
 from analytics_collector.http.peer import client_ip, network_of
@@ -24,8 +25,9 @@ from analytics_collector.http.problems import problem
 from analytics_collector.ingest.buckets import Allowance
 from analytics_collector.ingest.limit import RateLimiter, headers_of
 
-# Those who watch the collector ask often, from one address, and must not be turned away.
-EXEMPT: Final = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+# Those who watch the collector ask often, from one address, and must not be turned away; nor must
+# the pages of all who share an address: the script costs us less than a refusal of it.
+EXEMPT: Final = frozenset({"/livez", "/readyz", "/health", "/metrics", script.PATH})
 KNOWN_KEY_S: Final = 3600.0
 _MAX_KNOWN_KEYS: Final = 10_000
 

@@ -15,6 +15,7 @@ from analytics_collector.http import (
     health,
     query,
     schemas,
+    script,
 )
 from analytics_collector.http.cors import Preflights
 from analytics_collector.http.ingest import IngestEndpoint
@@ -39,6 +40,7 @@ def routes() -> list[Route]:
         *schemas.ROUTES,
         *dead_letters.ROUTES,
         Route("/api/v1/live", live, methods=["GET"]),
+        Route(script.PATH, script.script, methods=["GET"]),
         Route("/openapi.json", docs.openapi, methods=["GET"]),
         Route("/api-docs", docs.page, methods=["GET"]),
         Route("/api-docs/{name}", docs.asset, methods=["GET"]),

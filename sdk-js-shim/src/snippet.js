@@ -1,0 +1,1 @@
+((w,d,q,s)=>{if(w.analytics)return;w.analytics=q;"init track page screen identify group alias reset flush optOut optIn stats".split(" ").map(m=>q[m]=(...a)=>q.push([m,a]));s.src="https://collector.example/js/sdk.js";s.dataset.apiKey="ak_live_…";d.head.append(s)})(window,document,[],document.createElement("script"))
