@@ -13,7 +13,6 @@ export async function startCollector() {
   const answers = [];
   const requests = [];
   const gone = new Set();
-  const held = new Set();
 
   const server = createServer((request, response) => {
     const chunks = [];
@@ -25,17 +24,22 @@ export async function startCollector() {
       // A page that ended says nothing more.
       if (gone.has(page)) return request.socket.destroy();
       const text = Buffer.concat(chunks).toString();
-      const said = { method: request.method, url: request.url, headers: request.headers, text, page };
+      const said = {
+        method: request.method,
+        url: request.url,
+        headers: request.headers,
+        text,
+        page,
+      };
       said.body = parsed(text);
       said.batch = said.body?.batch ?? [];
       let answer = answers.shift() ?? (said.body ? collector.otherwise : { status: 400 });
       if (typeof answer == "function") answer = answer(said);
       said.answer = answer;
       requests.push(said);
-      if (answer == "hang") {
+      if (answer == "hang")
         said.release = (late) => reply(response, late ?? accepted(said.batch.length));
-        held.add(page);
-      } else if (answer == "reset") request.socket.destroy();
+      else if (answer == "reset") request.socket.destroy();
       else if (answer == "half") half(response);
       else reply(response, answer);
     });
@@ -52,11 +56,13 @@ export async function startCollector() {
     forget: () => answers.splice(0),
     /** Act as if the page under this path had died. */
     bury: (page) => gone.add(page),
-    /** Return the names of the events that were taken, in order. */
+    /** Return the events that were taken, in order. */
     taken: () =>
       requests.flatMap(({ batch, answer }) =>
         answer.status == 202 && answer.body?.eventCount >= 0
-          ? batch.filter((_, index) => !answer.body.rejected?.some((refusal) => refusal.index == index))
+          ? batch.filter(
+              (_, index) => !answer.body.rejected?.some((refusal) => refusal.index == index),
+            )
           : [],
       ),
     close: () =>

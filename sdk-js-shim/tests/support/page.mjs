@@ -3,7 +3,15 @@
 import { load } from "./source.mjs";
 
 const { createClient } = await load("client");
-const GLOBALS = ["location", "document", "navigator", "screen", "localStorage", "addEventListener", "removeEventListener"];
+const GLOBALS = [
+  "location",
+  "document",
+  "navigator",
+  "screen",
+  "localStorage",
+  "addEventListener",
+  "removeEventListener",
+];
 const realNow = Date.now;
 const realClear = globalThis.clearTimeout;
 
@@ -36,7 +44,9 @@ export class MemoryStorage {
   }
   /** Return the events that wait in them. */
   events(key) {
-    return this.boxes(key).flatMap(([, box]) => box.split("\n").slice(1)).map((line) => JSON.parse(line));
+    return this.boxes(key)
+      .flatMap(([, box]) => box.split("\n").slice(1))
+      .map((line) => JSON.parse(line));
   }
 }
 
@@ -86,7 +96,10 @@ let pages = 0;
 
 /** Set these globals, undefined takes one away; return how to undo it. */
 export function setGlobals(globals) {
-  const before = Object.keys(globals).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+  const before = Object.keys(globals).map((name) => [
+    name,
+    Object.getOwnPropertyDescriptor(globalThis, name),
+  ]);
   for (const [name, value] of Object.entries(globals)) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
@@ -106,19 +119,35 @@ function withGlobals(globals, work) {
 }
 
 /** Open a page with a client on it: `{client, fire, die, location, document, ...}`. */
-export function openPage({ collector, clock, storage, url, options, make = createClient, ...globals } = {}) {
+export function openPage({
+  collector,
+  clock,
+  storage,
+  url,
+  options,
+  make = createClient,
+  ...globals
+} = {}) {
   const name = `page${++pages}`;
   const listeners = [];
-  const page = { name, dead: false, document: { hidden: false, title: "Shop", referrer: "", cookie: "" } };
-  page.location = url ? new URL(url) : { href: "https://shop.example/a?b=1", pathname: "/a", search: "?b=1" };
+  const page = {
+    name,
+    dead: false,
+    document: { hidden: false, title: "Shop", referrer: "", cookie: "" },
+  };
+  page.location = url
+    ? new URL(url)
+    : { href: "https://shop.example/a?b=1", pathname: "/a", search: "?b=1" };
   Object.assign(page.document, globals.document);
-  const own = storage && new Proxy(storage, {
-    get(target, member) {
-      if (page.dead) throw new Error("The page is gone.");
-      const value = target[member];
-      return typeof value == "function" ? value.bind(target) : value;
-    },
-  });
+  const own =
+    storage &&
+    new Proxy(storage, {
+      get(target, member) {
+        if (page.dead) throw new Error("The page is gone.");
+        const value = target[member];
+        return typeof value == "function" ? value.bind(target) : value;
+      },
+    });
   const faked = {
     navigator: { language: "de-DE" },
     screen: { width: 1920, height: 1080 },

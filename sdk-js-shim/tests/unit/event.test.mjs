@@ -51,7 +51,10 @@ test("an event of each type is valid, and a batch of them", async (test) => {
   assert.equal(headers["content-type"], "application/json");
   assert.equal(headers["x-api-key"], "ak_live_test");
   assert.equal(new Date(body.sentAt).toISOString(), body.sentAt);
-  assert.deepEqual(body.batch.map(({ type }) => type), ["track", "identify", "page", "screen", "group", "alias"]);
+  assert.deepEqual(
+    body.batch.map(({ type }) => type),
+    ["track", "identify", "page", "screen", "group", "alias"],
+  );
   const [track, identify, , screen, group, alias] = body.batch;
   assert.equal(track.name, "signed_up");
   assert.deepEqual(track.properties, { plan: "pro", at: "1970-01-01T00:00:00.000Z", total: "12" });
@@ -91,7 +94,19 @@ test("the context tells of the page, the screen, the language and the library", 
 
 // The vectors
 
-const API = ["type", "name", "userId", "anonymousId", "sessionId", "groupId", "previousId", "timestamp", "properties", "traits", "context"];
+const API = [
+  "type",
+  "name",
+  "userId",
+  "anonymousId",
+  "sessionId",
+  "groupId",
+  "previousId",
+  "timestamp",
+  "properties",
+  "traits",
+  "context",
+];
 // What of it each method takes beside the options, which take the rest of EventOptions.
 const TAKES = {
   track: ["name", "properties", "userId"],
@@ -104,7 +119,8 @@ const TAKES = {
 const OPTIONS = ["type", "anonymousId", "sessionId", "timestamp", "context"];
 
 const holds = (value, test) =>
-  test(value) || (value && typeof value == "object" && Object.values(value).some((inner) => holds(inner, test)));
+  test(value) ||
+  (value && typeof value == "object" && Object.values(value).some((inner) => holds(inner, test)));
 
 /** Return the event of a case, if calls of the API can come to it. */
 function expressible({ given, expect }) {
@@ -114,13 +130,21 @@ function expressible({ given, expect }) {
   const allowed = [...OPTIONS, ...TAKES[event.type]];
   if (!members.every((member) => allowed.includes(member))) return;
   // JavaScript has no such numbers; the SDK's context takes some of the 100 KiB.
-  if (holds(event, (value) => Number.isInteger(value) && !Number.isSafeInteger(value) && value < 1e300)) return;
+  if (
+    holds(
+      event,
+      (value) => Number.isInteger(value) && !Number.isSafeInteger(value) && value < 1e300,
+    )
+  )
+    return;
   if (given.repeat) return;
   return event;
 }
 
 const { cases } = read("vectors/event.json");
-const chosen = cases.flatMap((its) => (expressible(its) ? [{ ...its, event: expressible(its) }] : []));
+const chosen = cases.flatMap((its) =>
+  expressible(its) ? [{ ...its, event: expressible(its) }] : [],
+);
 const PROTO = "a property named __proto__ is lost in copy(): Object.fromEntries keeps it";
 
 test("most of the vectors' accepted cases can be said by the API", () => {
@@ -131,18 +155,25 @@ test("most of the vectors' accepted cases can be said by the API", () => {
 /** As the collector stores it: EVT-28. */
 const repaired = (value) =>
   typeof value == "string"
-    ? value.replace(/\0|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, "\ufffd")
+    ? value.replace(
+        /\0|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g,
+        "\ufffd",
+      )
     : Array.isArray(value)
       ? value.map(repaired)
       : value && typeof value == "object"
-        ? Object.fromEntries(Object.entries(value).map(([name, inner]) => [repaired(name), repaired(inner)]))
+        ? Object.fromEntries(
+            Object.entries(value).map(([name, inner]) => [repaired(name), repaired(inner)]),
+          )
         : value;
 
 for (const { name, event, expect } of chosen) {
   const todo = JSON.stringify(event).includes("__proto__") && PROTO;
   test(`vector: ${name}`, { todo }, async (test) => {
     let wire;
-    await sent(test, (client) => assert.ok(call(client, event))).then(([{ batch }]) => ([wire] = batch));
+    await sent(test, (client) => assert.ok(call(client, event))).then(
+      ([{ batch }]) => ([wire] = batch),
+    );
 
     for (const [member, stored] of Object.entries(expect.stored ?? {})) {
       if (member == "name") assert.equal(wire.name || `$${wire.type}`, stored);
@@ -170,7 +201,10 @@ test("an event of more than 100 KiB is refused at once, and counted", async (tes
     assert.equal(client.track("fits", { text: "x".repeat(101_000) }), true);
   });
 
-  assert.deepEqual(requests.flatMap(({ batch }) => batch.map(({ name }) => name)), ["fits"]);
+  assert.deepEqual(
+    requests.flatMap(({ batch }) => batch.map(({ name }) => name)),
+    ["fits"],
+  );
   assert.equal(client.stats().refused, 1);
   assert.equal(client.stats().taken, 1);
 });
@@ -196,24 +230,33 @@ test("an id of null in the options is none", async (test) => {
   assert.equal(batch[1].userId, null);
 });
 
-test("an option that is undefined is as one that is absent", { todo: "`...given` puts undefined in the place of what is known" }, async (test) => {
-  const [{ batch }] = await sent(test, (client) => {
-    client.identify("u1");
-    client.track("a", {}, { userId: undefined, timestamp: undefined, anonymousId: undefined });
-  });
+test(
+  "an option that is undefined is as one that is absent",
+  { todo: "`...given` puts undefined in the place of what is known" },
+  async (test) => {
+    const [{ batch }] = await sent(test, (client) => {
+      client.identify("u1");
+      client.track("a", {}, { userId: undefined, timestamp: undefined, anonymousId: undefined });
+    });
 
-  assert.equal(batch[1].userId, "u1");
-  assert.equal(batch[1].anonymousId, batch[0].anonymousId);
-  assert.ok(batch[1].timestamp);
-});
+    assert.equal(batch[1].userId, "u1");
+    assert.equal(batch[1].anonymousId, batch[0].anonymousId);
+    assert.ok(batch[1].timestamp);
+  },
+);
 
 for (const nothing of [false, 0, "", null, undefined]) {
-  const todo = nothing != null && "`return values && found` sends what is no object: INVALID_PROPERTIES";
-  test(`properties that are ${JSON.stringify(nothing) ?? nothing} are none`, { todo }, async (test) => {
-    const [{ batch }] = await sent(test, (client) => client.track("a", nothing));
+  const todo =
+    nothing != null && "`return values && found` sends what is no object: INVALID_PROPERTIES";
+  test(
+    `properties that are ${JSON.stringify(nothing) ?? nothing} are none`,
+    { todo },
+    async (test) => {
+      const [{ batch }] = await sent(test, (client) => client.track("a", nothing));
 
-    assert.ok(batch[0].properties == null || typeof batch[0].properties == "object");
-  });
+      assert.ok(batch[0].properties == null || typeof batch[0].properties == "object");
+    },
+  );
 }
 
 test("options of null are none", async (test) => {

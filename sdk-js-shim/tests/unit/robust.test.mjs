@@ -23,10 +23,32 @@ revoked.revoke();
 const HOSTILE = {
   "a cycle": cycle,
   "a cycle in a list": [[cycle]],
-  "a getter that throws": { get bad() { throw new Error("getter"); } },
-  "a toJSON that throws": { toJSON() { throw new Error("toJSON"); } },
-  "a toJSON that is endless": { toJSON() { return { toJSON: this.toJSON, next: { toJSON: this.toJSON } }; } },
-  "a Proxy that throws": new Proxy({}, { get() { throw new Error("proxy"); }, ownKeys() { throw new Error("proxy"); } }),
+  "a getter that throws": {
+    get bad() {
+      throw new Error("getter");
+    },
+  },
+  "a toJSON that throws": {
+    toJSON() {
+      throw new Error("toJSON");
+    },
+  },
+  "a toJSON that is endless": {
+    toJSON() {
+      return { toJSON: this.toJSON, next: { toJSON: this.toJSON } };
+    },
+  },
+  "a Proxy that throws": new Proxy(
+    {},
+    {
+      get() {
+        throw new Error("proxy");
+      },
+      ownKeys() {
+        throw new Error("proxy");
+      },
+    },
+  ),
   "a revoked Proxy": revoked.proxy,
   "a symbol": Symbol("s"),
   "a function": () => 1,
@@ -34,7 +56,7 @@ const HOSTILE = {
   "20,000 levels": deep,
   "an invalid date": new Date(NaN),
   "a number that is none": NaN,
-  "infinity": Infinity,
+  infinity: Infinity,
   "a lone surrogate": "\ud800",
   "an object without prototype": Object.create(null),
   "a Map": new Map([[1, 2]]),
@@ -102,7 +124,8 @@ test("a text of 1 MB is refused, and counted", async (test) => {
 test("a broken body of the SDK's own making never leaves: what goes is JSON", async (test) => {
   const { collector, open } = await begin(test);
   const { client } = open();
-  for (const text of ['"', "\\", "\n", "\u2028", "\0", "\ud800", "</script>", "]}"]) client.track(text, { [text]: text });
+  for (const text of ['"', "\\", "\n", "\u2028", "\0", "\ud800", "</script>", "]}"])
+    client.track(text, { [text]: text });
   await client.flush();
 
   assert.ok(collector.requests.every(({ body }) => body));
@@ -115,7 +138,11 @@ const LACKING = {
   "no fetch": { fetch: undefined },
   "a fetch that throws": { fetch: () => assert.fail("fetch") },
   "no crypto": { crypto: undefined },
-  "no navigator, no screen, no document": { navigator: undefined, screen: undefined, document: undefined },
+  "no navigator, no screen, no document": {
+    navigator: undefined,
+    screen: undefined,
+    document: undefined,
+  },
   "no localStorage": { localStorage: undefined },
   "no addEventListener": { addEventListener: undefined, removeEventListener: undefined },
   "a crypto without getRandomValues": { crypto: {} },
@@ -131,27 +158,38 @@ const LACKING_TODO = {
   "no TextEncoder": "as above",
   "no Intl": "createClient() asks for the time zone bare",
 };
-const OF_PAGE = ["navigator", "screen", "document", "localStorage", "addEventListener", "removeEventListener"];
+const OF_PAGE = [
+  "navigator",
+  "screen",
+  "document",
+  "localStorage",
+  "addEventListener",
+  "removeEventListener",
+];
 
 for (const [what, globals] of Object.entries(LACKING)) {
-  test(`${what}: never a throw, and the events are taken`, { todo: LACKING_TODO[what] }, async (test) => {
-    const { clock, open } = await begin(test);
-    const lacking = Object.entries(globals).filter(([name]) => !OF_PAGE.includes(name));
-    test.after(setGlobals(Object.fromEntries(lacking)));
-    const page = open(globals);
-    test.after(() => page.die());
-    assert.equal(page.client.track("a"), true);
-    assert.equal(page.client.track("b"), true);
-    page.client.flush();
-    clock.advance(61_000);
-    page.fire("visibilitychange", true);
-    page.fire("pagehide");
-    for (let turn = 0; turn < 20; turn++) await tick();
+  test(
+    `${what}: never a throw, and the events are taken`,
+    { todo: LACKING_TODO[what] },
+    async (test) => {
+      const { clock, open } = await begin(test);
+      const lacking = Object.entries(globals).filter(([name]) => !OF_PAGE.includes(name));
+      test.after(setGlobals(Object.fromEntries(lacking)));
+      const page = open(globals);
+      test.after(() => page.die());
+      assert.equal(page.client.track("a"), true);
+      assert.equal(page.client.track("b"), true);
+      page.client.flush();
+      clock.advance(61_000);
+      page.fire("visibilitychange", true);
+      page.fire("pagehide");
+      for (let turn = 0; turn < 20; turn++) await tick();
 
-    const stats = page.client.stats();
-    assert.deepEqual([stats.taken, stats.refused], [2, 0]);
-    assert.deepEqual(...balance(stats).map((sum) => [sum]));
-  });
+      const stats = page.client.stats();
+      assert.deepEqual([stats.taken, stats.refused], [2, 0]);
+      assert.deepEqual(...balance(stats).map((sum) => [sum]));
+    },
+  );
 }
 
 test("events wait while there is no fetch, and go when there is", async (test) => {
@@ -173,7 +211,11 @@ for (const [what, options, todo] of [
   ["no options", undefined, "createClient(undefined) fails: `options: Options = {}` would do"],
   ["empty options", {}],
   ["no key", { apiUrl: "http://127.0.0.1:1" }],
-  ["a URL object", { apiKey: "k", apiUrl: new URL("http://127.0.0.1:1") }, "apiUrl.replace is not a function: `${...}`"],
+  [
+    "a URL object",
+    { apiKey: "k", apiUrl: new URL("http://127.0.0.1:1") },
+    "apiUrl.replace is not a function: `${...}`",
+  ],
   ["an address that is none", { apiKey: "k", apiUrl: "::::" }],
   ["a key that is no header", { apiKey: "k\nx", apiUrl: "http://127.0.0.1:1" }],
   ["numbers that are none", { apiKey: "k", batchSize: "many", flushInterval: {} }],
@@ -217,8 +259,16 @@ test("hooks that throw cost nothing but what they judge", async (test) => {
       },
     },
   });
-  collector.next(accepted(1, [{ index: 0, code: "X", message: "m" }, { index: 1, code: "X", message: "m" }]));
-  assert.deepEqual(["a", "b", "c", "d"].map((name) => client.track(name)), [true, false, true, true]);
+  collector.next(
+    accepted(1, [
+      { index: 0, code: "X", message: "m" },
+      { index: 1, code: "X", message: "m" },
+    ]),
+  );
+  assert.deepEqual(
+    ["a", "b", "c", "d"].map((name) => client.track(name)),
+    [true, false, true, true],
+  );
   await client.flush();
 
   assert.equal(heard, 2);
@@ -242,7 +292,9 @@ test("events that hooks track are taken too", async (test) => {
 
 /** Take a batch, but for some events that are always refused: a collector does not change its mind. */
 function judged({ batch }) {
-  const rejected = batch.flatMap(({ name }, index) => (/3$/.test(name) ? [{ index, code: "X", message: "m" }] : []));
+  const rejected = batch.flatMap(({ name }, index) =>
+    /3$/.test(name) ? [{ index, code: "X", message: "m" }] : [],
+  );
   return accepted(batch.length - rejected.length, rejected);
 }
 
@@ -252,7 +304,10 @@ const REPLIES = [
   () => ({ status: 503, headers: { "retry-after": "2" } }),
   () => ({ status: 429 }),
   () => ({ status: 400, body: "?" }),
-  ({ batch }) => ({ status: 400, body: { rejected: [{ index: batch.length - 1, code: "X", message: "m" }] } }),
+  ({ batch }) => ({
+    status: 400,
+    body: { rejected: [{ index: batch.length - 1, code: "X", message: "m" }] },
+  }),
   () => ({ status: 413 }),
   () => ({ status: 401 }),
   () => ({ status: 200, body: "<html>" }),
@@ -274,7 +329,9 @@ for (const { seed, turns } of WALKS) {
     const rejected = [];
     let count = 0;
     const begun = () => {
-      const page = open({ options: { batchSize: 3, onError: ({ event }) => rejected.push(event.name) } });
+      const page = open({
+        options: { batchSize: 3, onError: ({ event }) => rejected.push(event.name) },
+      });
       pages.push(page);
       return page;
     };
@@ -326,21 +383,39 @@ for (const { seed, turns } of WALKS) {
     }
     collector.forget();
     const last = begun();
-    for (let rounds = 0; rounds < 60 && (living().some(({ client }) => client.stats().queued) || storage.boxes().length); rounds++) {
+    for (
+      let rounds = 0;
+      rounds < 60 &&
+      (living().some(({ client }) => client.stats().queued) || storage.boxes().length);
+      rounds++
+    ) {
       clock.advance(20_000);
       for (let ticks = 0; ticks < 30; ticks++) await tick();
-      await until(() => [...flights].every(([name, under]) => !under || pages.find((page) => page.name == name).dead));
+      await until(() =>
+        [...flights].every(
+          ([name, under]) => !under || pages.find((page) => page.name == name).dead,
+        ),
+      );
       check();
     }
 
     assert.equal(last.client.stats().queued, 0);
     const arrived = new Set(names(collector));
     const known = new Set([...arrived, ...rejected]);
-    assert.deepEqual(taken.filter((name) => !known.has(name)), []);
+    assert.deepEqual(
+      taken.filter((name) => !known.has(name)),
+      [],
+    );
     assert.ok(arrived.size > 20);
     for (const { name } of turns ? [] : pages) {
-      const first = [...arrived].filter((its) => its.startsWith(`${name}:`)).map((its) => +its.split(":")[1]);
-      assert.deepEqual(first, [...first].sort((a, b) => a - b), `order of ${name}`);
+      const first = [...arrived]
+        .filter((its) => its.startsWith(`${name}:`))
+        .map((its) => +its.split(":")[1]);
+      assert.deepEqual(
+        first,
+        [...first].sort((a, b) => a - b),
+        `order of ${name}`,
+      );
     }
   });
 }

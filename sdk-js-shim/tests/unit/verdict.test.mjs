@@ -6,7 +6,9 @@ import { test } from "node:test";
 import { load } from "../support/source.mjs";
 
 const { decide } = await load("verdict");
-const { cases } = JSON.parse(readFileSync(new URL("../../../spec/vectors/delivery.json", import.meta.url)));
+const { cases } = JSON.parse(
+  readFileSync(new URL("../../../spec/vectors/delivery.json", import.meta.url)),
+);
 const ACTIONS = ["deliver", "reject", "split", "again"];
 
 test("the vectors are all there", () => assert.equal(cases.length, 64));
@@ -34,7 +36,9 @@ for (const { name, given, expect } of cases) {
     // Where the collector gave no reason, the text for it is each SDK's own.
     const expected = (expect.rejected ?? []).map((refusal, at) => ({
       ...refusal,
-      message: given.body?.includes(JSON.stringify(refusal.message)) ? refusal.message : listed[at]?.message,
+      message: given.body?.includes(JSON.stringify(refusal.message))
+        ? refusal.message
+        : listed[at]?.message,
     }));
     assert.deepEqual(listed, expected);
   });
