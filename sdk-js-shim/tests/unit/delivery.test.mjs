@@ -104,12 +104,12 @@ test("a batch has at most 500 events and, so that keepalive takes it, less than 
   const { client } = open({
     options: { batchSize: 2000, beforeSend: ({ type, name }) => ({ type, name }) },
   });
-  for (let index = 0; index < 1200; index++) client.track(`${index}`);
+  for (let index = 0; index < 700; index++) client.track(`${index}`);
   await client.flush();
 
   assert.deepEqual(
     names(collector),
-    Array.from({ length: 1200 }, (_, index) => `${index}`),
+    Array.from({ length: 700 }, (_, index) => `${index}`),
   );
   for (const { batch, text } of collector.requests) {
     assert.ok(batch.length <= wire.max_batch_events);
