@@ -13,21 +13,6 @@ const RETRY_AFTER_S = 2;
 const READABLE = { "access-control-allow-origin": "*", "access-control-expose-headers": "retry-after" };
 
 export function outages() {
-  test("what is tracked offline is delivered after a reload", async (t) => {
-    const visitor = await trackOfflineAndReload(t, {});
-
-    await visitor.waitStored(2);
-    assert.deepEqual(await visitor.stored(), [1, 2]);
-  });
-
-  test("control: without storage it is lost", async (t) => {
-    const visitor = await trackOfflineAndReload(t, { without: "storage" });
-
-    await visitor.waitStored(1);
-    await visitor.link.settle();
-    assert.deepEqual(await visitor.stored(), [2]);
-  });
-
   test("what a closed tab could not send is delivered on the next visit", async (t) => {
     const visitor = await lab.visitor(t);
     await visitor.link.down();
@@ -43,9 +28,24 @@ export function outages() {
     assert.deepEqual(await visitor.stored(), [1]);
   });
 
+  test("what is tracked offline is delivered after a reload", async (t) => {
+    const visitor = await trackOfflineAndReload(t, {});
+
+    await visitor.waitStored(2);
+    assert.deepEqual(await visitor.stored(), [1, 2]);
+  });
+
+  test("control: without storage it is lost", async (t) => {
+    const visitor = await trackOfflineAndReload(t, { without: "storage" });
+
+    await visitor.waitStored(1);
+    await visitor.link.settle();
+    assert.deepEqual(await visitor.stored(), [2]);
+  });
+
   test("an event whose answer is lost is stored once", async (t) => {
     const visitor = await lab.visitor(t);
-    visitor.link.treat = () => (visitor.link.posts.length === 1 ? "lose" : "pass");
+    visitor.link.treatments = [{ answered() {} }];
     const page = await visitor.open();
     await page.evaluate(() => track(1) && analytics.flush());
 
@@ -56,8 +56,8 @@ export function outages() {
 
   test("after a 503 it waits as long as Retry-After asks, and delivers", async (t) => {
     const visitor = await lab.visitor(t);
-    const busy = { status: 503, headers: { ...READABLE, "retry-after": RETRY_AFTER_S }, body: "{}" };
-    visitor.link.treat = () => (visitor.link.posts.length === 1 ? busy : "pass");
+    const headers = { ...READABLE, "retry-after": RETRY_AFTER_S };
+    visitor.link.treatments = [{ status: 503, headers, body: "{}" }];
     const page = await visitor.open();
     await page.evaluate(() => track(1) && analytics.flush());
 

@@ -9,16 +9,17 @@ import net from "node:net";
 const ONE_WAY_MS = 50;
 const EVENTS_PATH = "/api/v1/events";
 
-/** One way to the collector; each test has its own. What it does to requests is in `treat`. */
+/** One way to the collector; each test has its own. */
 export class Link {
   /** Requests for the collector's door for events, in the order in which they were complete. */
   requests = [];
 
   /**
-   * What happens to a request once all of it is here: `pass` it on; `lose` the answer, with a reset
-   * of the connection; or answer `{status, headers, body}` in the collector's place. May be async.
+   * What happens to the posts to come, one after the other; those after them pass.
+   * `{status, headers, body}` is an answer in the collector's place. `{halfway}` is done when half
+   * of the request is passed on. `{answered}` is done when the answer is here, which is then lost.
    */
-  treat = () => "pass";
+  treatments = [];
 
   #collectorUrl;
   #server;
@@ -124,16 +125,27 @@ export class Link {
     const record = { method, headers, body, at: Date.now() };
     const isForEvents = request.url === EVENTS_PATH;
     if (isForEvents) this.requests.push(record);
-    const treatment = isForEvents && method === "POST" ? await this.treat(record) : "pass";
-    const answer = treatment.status ? treatment : await this.#ask(request, body);
+    const treatment = (isForEvents && method === "POST" && this.treatments.shift()) || {};
+    const answer = treatment.status ? treatment : await this.#ask(request, body, treatment.halfway);
     Object.assign(record, { status: answer.status, answer: answer.body });
-    if (treatment === "lose") return request.socket.destroy();
+    if (treatment.answered) {
+      await treatment.answered();
+      return request.socket.destroy();
+    }
     response.writeHead(answer.status, answer.headers).end(answer.body);
   }
 
-  async #ask({ method, url, headers }, body) {
+  async #ask({ method, url, headers }, body, halfway) {
     const asked = http.request(this.#collectorUrl + url, { method, headers, agent: false });
-    const [answer] = await once(asked.end(body), "response");
+    const answered = once(asked, "response");
+    const half = halfway ? body.length >> 1 : 0;
+    if (half) {
+      answered.catch(() => {}); // It may fail before we wait for it.
+      await new Promise((sent) => asked.write(body.slice(0, half), sent));
+      await halfway();
+    }
+    asked.end(body.slice(half));
+    const [answer] = await answered;
     return { status: answer.statusCode, headers: answer.headers, body: await read(answer) };
   }
 }
