@@ -9,7 +9,7 @@ import { waitFor } from "../support/waiting.mjs";
 
 const EVENTS = 1_000;
 const TABS = 3;
-const MOST_AT_ONCE = 40;
+const MOST_AT_ONCE = 60;
 const SEED = Number(process.env.BROWSER_SEED || Date.now() % 1e6);
 
 export function tabs() {

@@ -7,7 +7,7 @@ import { lab } from "../support/lab.mjs";
 import { waitFor } from "../support/waiting.mjs";
 
 const TABS = 6;
-const ROUNDS = 4;
+const ROUNDS = 3;
 const EVENTS = 10;
 // Enough for each tab to hear when it is to start; those that are early spin for the last of it.
 const AHEAD_MS = 200;
