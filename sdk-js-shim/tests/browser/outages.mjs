@@ -43,7 +43,7 @@ export function outages() {
     assert.deepEqual(await visitor.stored(), [2]);
   });
 
-  test("an event whose answer is lost is stored once", async (t) => {
+  test("an event whose answer breaks off is sent again, and stored once", async (t) => {
     const visitor = await lab.visitor(t);
     visitor.link.treatments = [{ answered() {} }];
     const page = await visitor.open();

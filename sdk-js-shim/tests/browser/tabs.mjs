@@ -13,21 +13,22 @@ const MOST_AT_ONCE = 60;
 const SEED = Number(process.env.BROWSER_SEED || Date.now() % 1e6);
 
 export function tabs() {
-  test("1,000 events of 3 tabs that reload and close at random are stored once each", async (t) => {
+  test("1,000 events of 3 tabs that come and go at random are stored once each", async (t) => {
     t.diagnostic(`BROWSER_SEED=${SEED}`);
     const visitor = await lab.visitor(t);
     const numbers = Array.from({ length: EVENTS }, (_, index) => index + 1);
     const waiting = [...numbers];
-    const does = { nothing: 0, reload: 0, close: 0 };
+    const does = { nothing: 0, reload: 0, close: 0, cut: 0 };
     const users = Array.from({ length: TABS }, async (_, tab) => {
       const random = dice(SEED + tab);
       let page = await visitor.open();
       while (waiting.length) {
         const some = waiting.splice(0, 1 + random() * MOST_AT_ONCE);
         assert.ok(await page.evaluate((some) => some.every(track), some));
-        const next = Object.keys(does)[Math.floor(random() * 3)];
+        const next = Object.keys(does)[Math.floor(random() * 4)];
         does[next]++;
         if (next === "reload") await page.reload();
+        if (next === "cut") visitor.link.breakAll();
         if (next === "close") {
           await page.close();
           page = await visitor.open();

@@ -1,29 +1,12 @@
-// All that the browser tests share: one collector, one Chromium, one web site.
+// All that the browser tests share: one collector, one browser, one web site.
 
-import { existsSync } from "node:fs";
-
-import { chromium } from "playwright-core";
-
+import { launch } from "./browsers.mjs";
 import { makeCertificate } from "./certificate.mjs";
 import { Collector } from "./collector.mjs";
 import { Link } from "./link.mjs";
 import { buildScript, MECHANISMS, without } from "./script.mjs";
 import { Site } from "./site.mjs";
 import { Visitor } from "./visitor.mjs";
-
-const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--ignore-certificate-errors",
-  // Nothing here has any business outside of this machine.
-  "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-];
 
 class Lab {
   collector = new Collector();
@@ -63,13 +46,6 @@ class Lab {
       this.site.put(`/sdk-without-${mechanism}.js`, without(mechanism, script));
     }
   }
-}
-
-function launch() {
-  if (!existsSync(CHROMIUM)) {
-    throw new Error(`no ${CHROMIUM}: apt-get install chromium, or name another in CHROMIUM`);
-  }
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
 }
 
 export const lab = await new Lab().start();

@@ -17,7 +17,8 @@ export class Link {
   /**
    * What happens to the posts to come, one after the other; those after them pass.
    * `{status, headers, body}` is an answer in the collector's place. `{halfway}` is done when half
-   * of the request is passed on. `{answered}` is done when the answer is here, which is then lost.
+   * of the request is passed on. `{answered}` is done when the answer is here, of which then only
+   * half gets through: of one that is lost altogether browsers may send the request again unasked.
    */
   treatments = [];
 
@@ -54,7 +55,7 @@ export class Link {
   /** Break all connections, and refuse new ones. */
   async down() {
     this.#front.close();
-    this.#breakAll();
+    this.breakAll();
     if (this.#front.listening) await once(this.#front, "close");
   }
 
@@ -62,7 +63,7 @@ export class Link {
     if (this.#front.listening) await this.down();
     this.#server.close();
     this.#server.closeAllConnections();
-    this.#breakAll();
+    this.breakAll();
   }
 
   /** The events of all requests that got here, each as often as it came. */
@@ -115,7 +116,8 @@ export class Link {
     carry(inner, socket);
   }
 
-  #breakAll() {
+  /** Break all connections; new ones can be made. */
+  breakAll() {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
@@ -128,11 +130,11 @@ export class Link {
     const treatment = (isForEvents && method === "POST" && this.treatments.shift()) || {};
     const answer = treatment.status ? treatment : await this.#ask(request, body, treatment.halfway);
     Object.assign(record, { status: answer.status, answer: answer.body });
-    if (treatment.answered) {
-      await treatment.answered();
-      return request.socket.destroy();
-    }
-    response.writeHead(answer.status, answer.headers).end(answer.body);
+    response.writeHead(answer.status, answer.headers);
+    if (!treatment.answered) return response.end(answer.body);
+    await treatment.answered();
+    const half = answer.body.slice(0, answer.body.length >> 1);
+    response.write(half, () => request.socket.destroySoon());
   }
 
   async #ask({ method, url, headers }, body, halfway) {
