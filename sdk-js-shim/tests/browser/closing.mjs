@@ -54,7 +54,7 @@ async function closeTabs(t, settings, work) {
   const visitors = [];
   for (let count = 0; count < TRIES; count++) {
     visitors.push(closeOne());
-    // Firefox drops requests of windows that are closed by its driver at the same time.
+    // Firefox loses some when its driver closes several windows at the same time.
     if (BROWSER !== "chromium") await visitors.at(-1);
   }
   return Promise.all(visitors);

@@ -23,20 +23,27 @@ export async function startWebkit(driver) {
   // Root, as which tests may run, has no other way.
   const env = { ...process.env, WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1" };
   const started = spawn(driver, [`--port=${port}`], { env, stdio: "ignore" });
-  process.once("exit", () => started.kill());
+  const abandon = () => started.kill();
+  process.once("exit", abandon);
   const url = `http://127.0.0.1:${port}`;
   const isReady = () => ask("GET", `${url}/status`).catch(() => null);
   await waitFor(isReady, "WebKit's driver is ready");
   const capabilities = { alwaysMatch: CAPABILITIES };
   const { sessionId } = await ask("POST", `${url}/session`, { capabilities });
   const session = `${url}/session/${sessionId}`;
+  const firstWindow = await ask("GET", `${session}/window`);
   return {
-    newPage: () => newPage(session),
+    async newPage() {
+      // The one that listens may have been closed.
+      await ask("POST", `${session}/window`, { handle: firstWindow });
+      return newPage(session);
+    },
     async close() {
       await ask("DELETE", session);
       const ended = once(started, "exit");
       started.kill();
       await ended;
+      process.off("exit", abandon);
     },
   };
 }
