@@ -10,7 +10,10 @@ import { pause, waitFor } from "../support/waiting.mjs";
 const OFFLINE_MS = 3_000;
 const RETRY_AFTER_S = 2;
 // What a collector tells browsers of its answers, so that the SDK may read them.
-const READABLE = { "access-control-allow-origin": "*", "access-control-expose-headers": "retry-after" };
+const READABLE = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "retry-after",
+};
 
 export function outages() {
   test("what a closed tab could not send is delivered on the next visit", async (t) => {

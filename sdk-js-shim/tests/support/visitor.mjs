@@ -55,8 +55,9 @@ export class Visitor {
   }
 
   /** Wait until so many events are stored. */
-  waitStored(count, what = `${count} events of ${this.userId} are stored`) {
-    return waitFor(async () => (await this.stored()).length >= count, what);
+  waitStored(count) {
+    const isStored = async () => (await this.stored()).length >= count;
+    return waitFor(isStored, `${count} events of ${this.userId} are stored`);
   }
 }
 
