@@ -62,9 +62,10 @@ export class Collector {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** End it without waiting, when this program ends early. */
+  /** End it without waiting, when this program ends early; its servers end with it. */
   abandon() {
-    this.#process?.kill("SIGTERM");
+    this.#process?.kill("SIGKILL");
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10 });
   }
 
   /** Return the events that are stored of a user, the newest first. */
