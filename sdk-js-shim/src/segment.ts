@@ -18,7 +18,7 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
   let ids: { anonymousId?: string } = {};
   let traits: Values = {};
   const setAnonymousId = (id?: string) => (ids = id ? { anonymousId: id } : ids).anonymousId;
-  const isText = (value: Loose) => typeof value == "string" || typeof value == "number";
+  const isText = (value: Loose) => typeof value == "number" || typeof value == "string";
 
   /** Hand the texts of *args*, and after them the two objects, to *work*. */
   async function call(
@@ -46,16 +46,15 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
   function trackAt(type: string, targets: Loose, event: Loose, properties: Loose) {
     const of = (value: Loose, target: Loose) =>
       typeof value == "function" ? value(target) : value;
-    targets = targets || [];
-    for (const target of targets.addEventListener ? [targets] : targets) {
+    for (const target of targets && targets.addEventListener ? [targets] : targets || []) {
       target.addEventListener(type, () => client.track(of(event, target), of(properties, target)));
     }
   }
 
   const facade: Loose = {
     // What the snippet asks before it hands a call on.
-    initialized: true,
     initialize: true,
+    initialized: true,
     load: (apiKey: string, options?: Values) => client.init({ apiKey, ...options }),
     track: (...args: Loose[]) =>
       call(args, ([event], values, given) => client.track(event, values, given)),
@@ -63,12 +62,13 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
     screen: (...args: Loose[]) => seen("screen", args),
     identify: (...args: Loose[]) =>
       call(args, ([id], values, given) => {
-        traits = id && userId && id != userId ? { ...values } : { ...traits, ...values };
+        if (id && userId && id != userId) traits = {};
+        traits = { ...traits, ...values };
         userId = id || userId;
         if (userId) client.identify(userId, traits, given);
       }),
     group: (...args: Loose[]) =>
-      call(args, ([id], values, given) => id && client.group(id, values, given)),
+      call(args, ([id], values, given) => client.group(id, values, given)),
     alias: (...args: Loose[]) =>
       // It has no values of its own.
       call([{}, ...args], ([id, previousId = userId || ids.anonymousId], _, given) => {
@@ -77,8 +77,7 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
       }),
     reset() {
       userId = undefined;
-      ids = {};
-      traits = {};
+      traits = ids = {};
       client.reset();
     },
     setAnonymousId,
