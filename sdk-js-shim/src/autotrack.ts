@@ -32,19 +32,30 @@ export function autotrack(
   const undo: (() => void)[] = [];
   const wants = (what: keyof AutotrackOptions) => options[what] !== false;
 
-  function listen(target: EventTarget, type: string, work: (event: any) => void) {
+  function listen(target: EventTarget, type: string, work: (event: any) => unknown) {
     const options = { capture: true, passive: true };
-    target.addEventListener(type, work, options);
-    undo.push(() => target.removeEventListener(type, work, options));
+    const listener = (event: Event) => {
+      try {
+        work(event);
+      } catch {
+        // Odd markup is no reason for an error of the page.
+      }
+    };
+    target.addEventListener(type, listener, options);
+    undo.push(() => target.removeEventListener(type, listener, options));
   }
 
   let depth = 0;
   if (wants("pages")) {
     let seen: string;
+    let isOver = false;
     const look = () => {
-      const route = location.pathname + location.search;
-      // Routers replace and push in one go, and some push twice.
-      if (route == seen) return;
+      // Some routers have their routes behind the hash; else it names a place of the same page.
+      const [hash = ""] = /^#!?\/.*/.exec(location.hash) || [];
+      const route = location.pathname + location.search + hash;
+      // Routers replace and push in one go, and some push twice. What a browser renders ahead may
+      // never be seen.
+      if (route == seen || isOver || (document as any).prerendering) return;
       seen = route;
       depth = 0;
       analytics.page();
@@ -52,14 +63,17 @@ export function autotrack(
     // The title is changed after the route.
     const lookSoon = () => setTimeout(look);
     look();
+    listen(document, "prerenderingchange", look);
     listen(window, "popstate", lookSoon);
-    undo.push(follow(lookSoon));
+    undo.push(follow(lookSoon), () => (isOver = true));
   }
 
   if (wants("clicks") || wants("outbound")) {
     const click = ({ target }: { target: Element }) => {
-      const marked: HTMLElement | null = wants("clicks") ? closest(target, "[data-track]") : null;
-      const link = closest(target, "a[href]") as HTMLAnchorElement | null;
+      // What a form has is for when it is submitted.
+      const marked: HTMLElement | null =
+        wants("clicks") && closest(target, "[data-track]:not(form)");
+      const link: HTMLAnchorElement | null = closest(target, "a[href]");
       if (marked) analytics.track(marked.dataset.track!, propertiesOf(marked));
       else if (link && wants("outbound") && /^http/.test(link.href) && link.host != location.host) {
         // Without its query, which may hold what is nobody's business.
@@ -70,8 +84,12 @@ export function autotrack(
       }
     };
     listen(document, "click", click);
-    // The middle button opens links, too.
-    listen(document, "auxclick", (event) => event.button == 1 && click(event));
+    // The middle button opens links, and does nothing else.
+    listen(
+      document,
+      "auxclick",
+      (event) => event.button == 1 && closest(event.target, "a[href]") && click(event),
+    );
   }
 
   if (wants("forms")) {
@@ -87,7 +105,9 @@ export function autotrack(
   }
 
   if (wants("scroll")) {
-    listen(window, "scroll", () => {
+    listen(document, "scroll", ({ target }: { target: Node }) => {
+      // Boxes within the page scroll, too.
+      if (target != document) return;
       const { scrollHeight } = document.documentElement;
       const percent = Math.ceil(((scrollY + innerHeight) / scrollHeight) * 100);
       for (const mark of DEPTHS) {
@@ -137,26 +157,29 @@ function propertiesOf({ dataset }: HTMLElement): Values {
 
 /**
  * Measure the Core Web Vitals and two more, as https://web.dev/articles/vitals defines them, in ms
- * (`cls` has no unit), and report them once, when the page is hidden.
+ * (`cls` has no unit; `inp` is the slowest), and report them once, when the page is hidden.
  */
 function measureVitals(
   listen: (target: EventTarget, type: string, work: () => void) => void,
   report: (found: Values) => void,
 ): () => void {
   const found: Record<string, number> = {};
-  const observers: PerformanceObserver[] = [];
+  const ends: ((isReading?: boolean) => void)[] = [];
   let shift = 0;
   let began = 0;
   let last = 0;
 
   function observe(type: string, read: (entry: any) => void) {
-    try {
-      const observer = new PerformanceObserver((list) => list.getEntries().forEach(read));
-      observer.observe({ type, buffered: true, durationThreshold: 40 } as any);
-      observers.push(observer);
-    } catch {
-      // This browser does not know it.
-    }
+    const { supportedEntryTypes = [] }: any = globalThis.PerformanceObserver || {};
+    // Nothing is drawn, and so nothing is slow, before somebody looks.
+    if (!supportedEntryTypes.includes(type) || document.hidden) return false;
+    const observer = new PerformanceObserver((list) => list.getEntries().forEach(read));
+    observer.observe({ type, buffered: true, durationThreshold: 40 } as any);
+    ends.push((isReading) => {
+      if (isReading) observer.takeRecords().forEach(read);
+      observer.disconnect();
+    });
+    return true;
   }
 
   observe("navigation", (entry) => (found.ttfb = entry.responseStart));
@@ -167,7 +190,7 @@ function measureVitals(
   observe("event", (entry) => {
     if (entry.interactionId) found.inp = Math.max(found.inp || 0, entry.duration);
   });
-  observe("layout-shift", (entry) => {
+  const readsShifts = observe("layout-shift", (entry) => {
     if (entry.hadRecentInput) return;
     // Shifts belong to one window if less than 1 s apart, of 5 s at most; the worst window counts.
     if (entry.startTime - last > 1000 || entry.startTime - began > 5000) {
@@ -176,15 +199,15 @@ function measureVitals(
     }
     last = entry.startTime;
     shift += entry.value;
-    found.cls = Math.max(found.cls || 0, shift);
+    found.cls = Math.max(found.cls, shift);
   });
+  if (readsShifts) found.cls = 0;
 
-  let isReported = false;
-  const end = () => {
-    if (isReported || document.visibilityState != "hidden") return;
-    isReported = true;
-    if (Object.keys(found).length) report(found);
-  };
-  listen(document, "visibilitychange", end);
-  return () => observers.forEach((observer) => observer.disconnect());
+  const end = (isReading?: boolean) => ends.splice(0).forEach((work) => work(isReading));
+  listen(document, "visibilitychange", () => {
+    if (!ends.length || !document.hidden) return;
+    end(true);
+    report(found);
+  });
+  return end;
 }

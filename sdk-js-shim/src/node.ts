@@ -1,10 +1,11 @@
 // Node: no page, no visitor of its own, and nothing that keeps a program alive.
 
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import * as fs from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { createClient } from "./client";
-import type { Analytics, AnalyticsEvent, Options, OutboxStorage, Values } from "./types";
+import type { Analytics, AnalyticsEvent, EventOptions, Options, OutboxStorage } from "./types";
 
 export type * from "./types";
 
@@ -15,111 +16,139 @@ export interface NodeOptions extends Options {
   shutdownTimeout?: number;
 }
 
+// What `access(2)` calls write permission.
+const W_OK = 2;
+// After so long the core gives up a request.
+const REQUEST_TIMEOUT_MS = 1e4;
+
 /**
  * Make a client for a program.
  *
  * It remembers no user, for a server has many: an event has the ids that are given with it. What
  * waits when the program has nothing else to do is sent, for `shutdownTimeout` at most; what waits
- * still is in *outbox* for the next one. That folder is made for its owner alone; this throws if
- * it can't be.
+ * still is in *outbox* for the next one. That folder is made for its owner alone. This throws if
+ * events can't be kept there, and without the two things that it must be told.
  */
 export function init(options: NodeOptions): Analytics {
+  const { apiKey = options.projectId, apiUrl = options.endpoint, outbox } = options;
+  if (!apiKey || !apiUrl) throw new Error("init() needs apiKey and apiUrl");
   // What the caller gave with the event that is being taken.
-  let given: Values | undefined;
+  let given: EventOptions;
+  let giveUp = () => {};
+  let hasLooked = false;
   const client = createClient({
     ...options,
-    storage: options.storage || openStorage(options),
-    later: (work, ms) => setTimeout(work, ms).unref(),
-    beforeSend: (event) => {
-      const own = asOfProgram(event, given || {});
+    storage: options.storage || openStorage(apiKey, outbox),
+    later(work, ms) {
+      if (ms == REQUEST_TIMEOUT_MS) giveUp = work;
+      if (!hasLooked) {
+        // What processes before us have left is taken over now: we may soon be gone.
+        hasLooked = true;
+        work();
+      } else return setTimeout(work, ms).unref();
+    },
+    beforeSend(event) {
+      const own = asOfProgram(event, given);
       return options.beforeSend ? options.beforeSend(own) : own;
     },
   });
-  for (const name of ["track", "page", "screen", "identify", "group", "alias"] as const) {
-    const method = client[name] as (...args: unknown[]) => boolean;
-    client[name] = (...args: unknown[]) => {
-      given = args[2] as Values | undefined;
+  // Whatever is called, the core knows nobody from the call before.
+  const { reset } = client;
+  const methods: Record<string, any> = client;
+  for (const name in methods) {
+    const method = methods[name];
+    methods[name] = (...args: unknown[]) => {
+      reset();
+      given = Object(args[2]);
       return method(...args);
     };
   }
-  deliverAtEnd(client, options.shutdownTimeout ?? 2000);
+  deliverAtEnd(client, options.shutdownTimeout ?? 2000, () => giveUp());
   return client;
 }
 
 /** Return *event* without what only a page and its visitor have. */
-function asOfProgram(event: AnalyticsEvent, given: Values): AnalyticsEvent {
-  const namesUser = event.type == "identify" || event.type == "alias" || given.userId != null;
+function asOfProgram(event: AnalyticsEvent, given: EventOptions): AnalyticsEvent {
   return {
     ...event,
-    userId: namesUser ? event.userId : undefined,
-    anonymousId: given.anonymousId as string | undefined,
-    sessionId: given.sessionId as string | undefined,
-    context: { library: event.context.library, ...(given.context as Values) },
+    anonymousId: given.anonymousId ? event.anonymousId : undefined,
+    sessionId: given.sessionId ? event.sessionId : undefined,
+    context: { library: event.context.library, ...given.context },
   };
 }
 
-function deliverAtEnd(client: Analytics, timeoutMs: number) {
+function deliverAtEnd(client: Analytics, timeoutMs: number, giveUp: () => void) {
   let ends: number | undefined;
   // It comes again after whatever we had to wait for.
   const drain = () => {
     ends ??= Date.now() + timeoutMs;
     const left = ends - Date.now();
     if (!client.stats().queued || left <= 0) return;
-    const patience = setTimeout(() => {}, left);
+    // A request that hangs would keep the program.
+    const patience = setTimeout(giveUp, left);
     client.flush().then(() => clearTimeout(patience));
   };
-  const { stop } = client;
-  client.stop = () => {
-    process.off("beforeExit", drain).off("exit", client.stop);
+  let { stop } = client;
+  const end = () => {
+    process.off("beforeExit", drain).off("exit", end);
     stop();
+    stop = () => {};
   };
-  // Once it has stopped, others need not wait for what it keeps.
-  process.on("beforeExit", drain).on("exit", client.stop);
+  client.stop = end;
+  process.on("beforeExit", drain).on("exit", end);
 }
 
-/** Keep things in memory, but events in *outbox* if there is one: a file for each client. */
-function openStorage({ outbox, apiKey, projectId }: NodeOptions): OutboxStorage {
-  const memory = new Map<string, string>();
-  let names: string[] = [];
-  if (!outbox) {
-    return {
-      get length() {
-        names = [...memory.keys()];
-        return names.length;
-      },
-      key: (index) => names[index],
-      getItem: (name) => memory.get(name) ?? null,
-      setItem: (name, value) => memory.set(name, value),
-      removeItem: (name) => memory.delete(name),
-    };
-  }
-  const key = apiKey || projectId || "";
-  const prefix = `analytics:${key}:`;
+/** Keep what waits in *outbox* if there is one, a file for each client; all else is forgotten. */
+function openStorage(key: string, outbox?: string): OutboxStorage {
   // A folder for each key, whose name does not tell it.
-  const folder = join(outbox, createHash("sha256").update(key).digest("hex").slice(0, 16));
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const fileOf = (name: string) => join(folder, name.slice(prefix.length));
-  const isOutbox = (name: string) => /^[-0-9a-f]{36}$/.test(name.slice(prefix.length));
+  const folder = join(outbox || "", createHash("sha256").update(key).digest("hex"));
+  if (outbox) {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    fs.accessSync(folder, W_OK);
+  }
+  const prefix = `analytics:${key}:`;
+  // A file says whose it is; the core knows ours without that.
+  const owner = `@${hostname()}@${process.pid}`;
+  const fileOf = (name: string) => {
+    const file = name.slice(prefix.length);
+    const isOutbox = outbox && /^[-\da-f]{36}/.test(file);
+    return isOutbox ? join(folder, file[36] ? file : file + owner) : "";
+  };
+  let names: string[] = [];
+  let own: string;
   return {
     get length() {
-      names = readdirSync(folder)
-        .map((file) => prefix + file)
-        .filter(isOutbox);
+      names = outbox ? fs.readdirSync(folder).map((file) => prefix + file) : [];
+      names = names.filter((name) => fileOf(name) != own);
       return names.length;
     },
     key: (index) => names[index],
-    getItem: (name) =>
-      isOutbox(name) ? readFileSync(fileOf(name), "utf8") : (memory.get(name) ?? null),
+    getItem(name) {
+      const file = fileOf(name);
+      const text = file ? fs.readFileSync(file, "utf8") : null;
+      return text && isOrphan(file) ? text.replace(/\d+/, "0") : text;
+    },
     setItem(name, value) {
-      if (!isOutbox(name)) return memory.set(name, value);
+      const file = fileOf(name);
+      if (!file) return;
+      own = file;
       // Another process never sees half of it.
-      const part = fileOf(name) + ".part";
-      writeFileSync(part, value, { mode: 0o600 });
-      renameSync(part, fileOf(name));
+      fs.writeFileSync(join(folder, owner), value, { mode: 0o600 });
+      fs.renameSync(join(folder, owner), own);
     },
     removeItem(name) {
-      if (isOutbox(name)) rmSync(fileOf(name), { force: true });
-      else memory.delete(name);
+      const file = fileOf(name);
+      if (file) fs.rmSync(file, { force: true });
     },
   };
+}
+
+/** Tell whether the process that wrote *file* was one of this machine, and is no more. */
+function isOrphan(file: string): boolean {
+  const [pid, host] = file.split("@").reverse();
+  try {
+    return host == hostname() && !process.kill(+pid, 0);
+  } catch {
+    return true;
+  }
 }

@@ -1,5 +1,7 @@
 // React: the client of a tree, and page views.
 
+"use client";
+
 import { createContext, createElement, useContext, useEffect, useRef, type ReactNode } from "react";
 import { analytics } from "./index";
 import type { Analytics, Values } from "./types";

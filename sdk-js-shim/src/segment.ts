@@ -10,39 +10,35 @@ type Loose = any;
  * Return an object with the methods of analytics.js, which hands all to *client*.
  *
  * What differs: `integrations` are ignored; `identify` without a user keeps the traits for the one
- * that names it; a callback is called once the event is taken.
+ * that names it; a callback is called, and a promise settled, once the event is taken.
  */
 export function segment(client: Analytics & { init?: Loose } = standard): Loose {
   let userId: string | undefined;
-  let anonymousId: string | undefined;
+  // Empty unless the page has chosen one; else the client's own holds.
+  let ids: { anonymousId?: string } = {};
   let traits: Values = {};
-  const sayDone = (args: Loose[]) => {
-    const done = args.find((value) => typeof value == "function");
-    if (done) setTimeout(done);
-  };
-  const isText = (value: Loose) => typeof value == "string" || typeof value == "number";
+  const setAnonymousId = (id?: string) => (ids = id ? { anonymousId: id } : ids).anonymousId;
+  const isText = (value: Loose) => typeof value == "number" || typeof value == "string";
 
   /** Hand the texts of *args*, and after them the two objects, to *work*. */
-  function call(
+  async function call(
     args: Loose[],
-    work: (texts: Loose[], values: Values, given: EventOptions) => void,
+    work: (texts: Loose[], values: Values, given: EventOptions) => unknown,
   ) {
-    const [values, options = {}] = args.filter((value) => value && typeof value == "object");
-    const { context, timestamp } = options;
-    work(args.filter(isText), values, {
-      context,
-      timestamp,
-      anonymousId: options.anonymousId || anonymousId,
-      ...(options.userId && { userId: options.userId }),
-    });
-    sayDone(args);
+    const texts = args.filter(isText);
+    const [values, options] = args.filter((value, index) =>
+      // Behind a text null stands for an object. What has `__t` is from Segment's snippet itself.
+      value ? typeof value == "object" && !value.__t : texts.length && index >= texts.length,
+    );
+    const { integrations, messageId, ...given } = { ...ids, ...options };
+    work(texts, values, given);
+    for (const value of args) if (typeof value == "function") setTimeout(value);
   }
 
   function seen(method: "page" | "screen", args: Loose[]) {
-    call(args, ([first, second], values, given) => {
+    return call(args, ([first, second], values, given) => {
       // One text is the name; of two the first is the category.
-      if (second == null) client[method](first, values, given);
-      else client[method](second, { category: first, ...values }, given);
+      client[method](second || first, second ? { category: first, ...values } : values, given);
     });
   }
 
@@ -50,13 +46,15 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
   function trackAt(type: string, targets: Loose, event: Loose, properties: Loose) {
     const of = (value: Loose, target: Loose) =>
       typeof value == "function" ? value(target) : value;
-    for (const target of targets.addEventListener ? [targets] : targets) {
+    for (const target of targets && targets.addEventListener ? [targets] : targets || []) {
       target.addEventListener(type, () => client.track(of(event, target), of(properties, target)));
     }
   }
 
   const facade: Loose = {
+    // What the snippet asks before it hands a call on.
     initialize: true,
+    initialized: true,
     load: (apiKey: string, options?: Values) => client.init({ apiKey, ...options }),
     track: (...args: Loose[]) =>
       call(args, ([event], values, given) => client.track(event, values, given)),
@@ -64,28 +62,29 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
     screen: (...args: Loose[]) => seen("screen", args),
     identify: (...args: Loose[]) =>
       call(args, ([id], values, given) => {
-        if (id != null && userId != null && id != userId) traits = {};
+        if (id && userId && id != userId) traits = {};
         traits = { ...traits, ...values };
-        userId = id ?? userId;
-        if (userId != null) client.identify(userId, traits, given);
+        userId = id || userId;
+        if (userId) client.identify(userId, traits, given);
       }),
     group: (...args: Loose[]) =>
       call(args, ([id], values, given) => client.group(id, values, given)),
     alias: (...args: Loose[]) =>
-      call(args, ([id, previousId = userId ?? anonymousId], _, given) => {
+      // It has no values of its own.
+      call([{}, ...args], ([id, previousId = userId || ids.anonymousId], _, given) => {
         userId = id;
         client.alias(previousId, id, given);
       }),
     reset() {
-      userId = anonymousId = undefined;
-      traits = {};
+      userId = undefined;
+      traits = ids = {};
       client.reset();
     },
-    setAnonymousId: (id: string) => (anonymousId = id),
+    setAnonymousId,
     user: () => ({
       id: () => userId,
       traits: () => traits,
-      anonymousId: (id?: string) => (anonymousId = id || anonymousId),
+      anonymousId: setAnonymousId,
     }),
     ready: (work: () => void) => setTimeout(work),
     trackLink: (...args: [Loose, Loose, Loose]) => trackAt("click", ...args),
@@ -99,7 +98,6 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
     "once",
     "off",
     "debug",
-    "timeout",
     "addSourceMiddleware",
     "addIntegrationMiddleware",
   ]) {
@@ -110,7 +108,7 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
 
 /** Put `segment(client)` in the place of `window.analytics`, and do what its snippet has queued. */
 export function install(client?: Analytics): Loose {
-  const page: Loose = window;
+  const page: Loose = globalThis;
   const early: Loose = page.analytics;
   const facade = segment(client);
   page.analytics = facade;

@@ -1,0 +1,362 @@
+// The module for Node, in processes of its own against a real HTTP server.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { writeModules } from "../support/modules.mjs";
+import { startRecorder } from "../support/recorder.mjs";
+
+const KEY = "ak_live_secret";
+const SHUTDOWN_MS = 1000;
+// What a busy machine may take to end a process; a request that hangs is given up after 10 s.
+const MACHINE_MS = 4000;
+let programs = 0;
+const MODULES = await writeModules(["node"], { platform: "node" });
+
+/** A collector and a folder for the outbox, both of one test. */
+async function begin(t, settings) {
+  const collector = await startRecorder(settings);
+  const folder = mkdtempSync(join(tmpdir(), "analytics-node-"));
+  t.after(async () => {
+    await collector.stop();
+    rmSync(folder, { recursive: true });
+  });
+  return { collector, outbox: join(folder, "outbox") };
+}
+
+/**
+ * Start a program that has `client` and `say`; returns what it `said` and how it ended, and the
+ * milliseconds from the end of its own work until it was gone.
+ */
+function start(work, options, { flags = [], shell = ":", ...settings } = {}) {
+  const program = `
+    import { init } from "${MODULES}/node.mjs";
+    const say = (value) => process.stdout.write(JSON.stringify(value) + "\\n");
+    const client = init(${JSON.stringify({ apiKey: KEY, shutdownTimeout: SHUTDOWN_MS, ...options })});
+    ${work}
+    say("done");`;
+  const file = new URL(`${MODULES}/program-${++programs}.mjs`);
+  writeFileSync(file, program);
+  const command = [process.execPath, ...flags, fileURLToPath(file)];
+  const child = spawn("bash", ["-c", `${shell}; exec "$@"`, "bash", ...command], settings);
+  const seen = { child, said: [], errors: "" };
+  let doneAt;
+  child.stdout.on("data", (text) => {
+    for (const line of String(text).trim().split("\n")) seen.said.push(JSON.parse(line));
+    if (seen.said.includes("done")) doneAt ??= performance.now();
+  });
+  child.stderr.on("data", (text) => (seen.errors += text));
+  seen.ended = once(child, "close").then(([code, signal]) => {
+    return { ...seen, errors: seen.errors, code, signal, lingered: performance.now() - doneAt };
+  });
+  return seen;
+}
+
+async function run(...args) {
+  const result = await start(...args).ended;
+  assert.equal(result.errors, "");
+  assert.equal(result.code, 0);
+  return result;
+}
+
+/** Return once the program has said *word*. */
+async function hear({ child, said }, word) {
+  while (!said.includes(word)) await once(child.stdout, "data");
+}
+
+const filesIn = (outbox) =>
+  readdirSync(outbox, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+
+/** Return the URL of a port where nobody listens. */
+async function refusingUrl() {
+  const { url, stop } = await startRecorder();
+  await stop();
+  return url;
+}
+
+test("a program that tracks and ends has delivered, and does not stay for it", async (t) => {
+  const { collector } = await begin(t);
+  const options = { apiUrl: collector.url, shutdownTimeout: 60_000 };
+  const { lingered } = await run('client.track("ended", { a: 1 });', options);
+  assert.deepEqual(collector.names(), ["ended"]);
+  assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
+});
+
+test("importing it does nothing, and a client alone keeps no program", async (t) => {
+  const { collector, outbox } = await begin(t);
+  const options = { apiUrl: collector.url, outbox, shutdownTimeout: 60_000 };
+  const { lingered } = await run("", options);
+  assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
+  assert.equal(collector.requests, 0);
+
+  const program = new URL(`${MODULES}/import.mjs`);
+  writeFileSync(
+    program,
+    `const things = () => [process.listenerCount("exit"), process.listenerCount("beforeExit"),
+       Object.keys(globalThis), process.getActiveResourcesInfo()].join();
+     const before = things();
+     const { init } = await import("${MODULES}/node.mjs");
+     const imported = things();
+     const client = init({ apiKey: "k", apiUrl: "http://127.0.0.1:1" });
+     const made = things();
+     client.stop();
+     client.stop();
+     console.log(JSON.stringify([imported == before, made == before, things() == before]));`,
+  );
+  const said = execFileSync(process.execPath, [fileURLToPath(program)], { encoding: "utf8" });
+  assert.deepEqual(JSON.parse(said), [true, false, true]);
+});
+
+for (const [how, open] of [
+  ["hangs", async (t) => (await begin(t, { mode: "hang" })).collector.url],
+  ["refuses connections", refusingUrl],
+  ["answers 503", async (t) => (await begin(t, { mode: 503 })).collector.url],
+]) {
+  test(`a program ends in time when the collector ${how}`, async (t) => {
+    const { lingered } = await run('client.track("late");', { apiUrl: await open(t) });
+    assert.ok(lingered > SHUTDOWN_MS - 300, `gave up after ${lingered} ms`);
+    assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
+  });
+}
+
+test("what could not be delivered is on disk, for its owner alone, and goes with the next program", async (t) => {
+  const { collector, outbox } = await begin(t);
+  await run('client.track("first"); client.track("second");', {
+    apiUrl: await refusingUrl(),
+    outbox,
+    shutdownTimeout: 100,
+  });
+
+  const [file, ...others] = filesIn(outbox);
+  assert.equal(others.length, 0);
+  assert.equal(statSync(join(file.parentPath ?? file.path, file.name)).mode & 0o777, 0o600);
+  for (const folder of [outbox, file.parentPath ?? file.path])
+    assert.equal(statSync(folder).mode & 0o777, 0o700);
+  assert.ok(!readdirSync(outbox, { recursive: true }).join().includes("secret"));
+
+  // It tracks nothing itself.
+  await run("", { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["first", "second"]);
+  assert.deepEqual(filesIn(outbox), []);
+  await run('client.track("third");', { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["first", "second", "third"]);
+});
+
+test("the program of another key leaves alone what waits", async (t) => {
+  const { collector, outbox } = await begin(t);
+  await run('client.track("mine");', { apiUrl: await refusingUrl(), outbox, shutdownTimeout: 100 });
+  await run('client.track("theirs");', { apiUrl: collector.url, outbox, apiKey: "ak_live_other" });
+  assert.deepEqual(collector.names(), ["theirs"]);
+  assert.equal(filesIn(outbox).length, 1);
+});
+
+test("kill -9 after track() costs nothing", async (t) => {
+  const { collector, outbox } = await begin(t);
+  const killed = start(
+    'client.track("survivor"); await null; say("tracked"); setInterval(() => {}, 1e3); await new Promise(() => {});',
+    { apiUrl: collector.url, outbox },
+  );
+  await hear(killed, "tracked");
+  killed.child.kill("SIGKILL");
+  assert.equal((await killed.ended).signal, "SIGKILL");
+  assert.deepEqual(collector.names(), []);
+
+  await run("", { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["survivor"]);
+});
+
+test("process.exit() right after track() loses nothing that has an outbox", async (t) => {
+  const { collector, outbox } = await begin(t);
+  await run('client.track("hasty"); say("done"); process.exit();', {
+    apiUrl: collector.url,
+    outbox,
+  });
+  await run("", { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["hasty"]);
+});
+
+test("an exception that nobody catches loses nothing that has an outbox", async (t) => {
+  const { collector, outbox } = await begin(t);
+  const { code, errors } = await start('client.track("crash"); throw new Error("ours");', {
+    apiUrl: collector.url,
+    outbox,
+  }).ended;
+  assert.equal(code, 1);
+  assert.match(errors, /Error: ours/);
+  await run("", { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["crash"]);
+});
+
+test("two processes share an outbox, and neither takes what the other still has", async (t) => {
+  const { collector, outbox } = await begin(t);
+  const other = start(
+    'client.track("of the first"); say("tracked"); for await (const line of process.stdin) break;',
+    { apiUrl: collector.url, outbox, flushInterval: 600_000 },
+  );
+  await hear(other, "tracked");
+  await run('client.track("of the second");', { apiUrl: collector.url, outbox });
+  assert.deepEqual(collector.names(), ["of the second"]);
+  other.child.stdin.end("\n");
+  assert.equal((await other.ended).code, 0);
+  assert.deepEqual(collector.names(), ["of the second", "of the first"]);
+  assert.deepEqual(filesIn(outbox), []);
+});
+
+test("processes that start together bring home all that is left, under the same message ids", async (t) => {
+  const { collector, outbox } = await begin(t);
+  const down = await refusingUrl();
+  const names = ["a", "b", "c", "d"];
+  await Promise.all(
+    names.map((name) =>
+      run(`client.track("${name}");`, { apiUrl: down, outbox, shutdownTimeout: 100 }),
+    ),
+  );
+  await Promise.all(names.map(() => run("", { apiUrl: collector.url, outbox })));
+  const ids = new Map(collector.events.map(({ name, messageId }) => [messageId, name]));
+  assert.deepEqual([...ids.values()].sort(), names);
+  assert.deepEqual(filesIn(outbox), []);
+});
+
+test("a folder that can't be written to is an error at once", async (t) => {
+  const { outbox } = await begin(t);
+  writeFileSync(outbox, "a file");
+  const { code, errors } = await start("", { apiUrl: "http://127.0.0.1:1", outbox }).ended;
+  assert.equal(code, 1);
+  assert.match(errors, /Error: (ENOTDIR|EEXIST)[^\n]*outbox/);
+});
+
+test("a folder of somebody else is an error at once", async (t) => {
+  const { outbox } = await begin(t);
+  const folder = join(outbox, "..");
+  mkdirSync(outbox);
+  chmodSync(outbox, 0o555);
+  chmodSync(folder, 0o755);
+  // Root may write everywhere.
+  const identity = process.getuid() ? {} : { uid: 65534, gid: 65534 };
+  chmodSync(new URL(MODULES), 0o755);
+  const { code, errors } = await start(
+    "",
+    { apiUrl: "http://127.0.0.1:1", outbox },
+    { ...identity, cwd: "/" },
+  ).ended;
+  chmodSync(outbox, 0o755);
+  assert.equal(code, 1);
+  assert.match(errors, /EACCES: permission denied[^\n]*outbox/);
+});
+
+test("a client must be told its key and its collector", async () => {
+  for (const options of [{ apiUrl: "http://127.0.0.1:1", apiKey: "" }, {}]) {
+    const { code, errors } = await start("", options).ended;
+    assert.equal(code, 1);
+    assert.match(errors, /init\(\) needs apiKey and apiUrl/);
+  }
+});
+
+test("on a full disk events go on, from memory", async (t) => {
+  const { collector, outbox } = await begin(t);
+  // No file may have a byte.
+  await run(
+    'client.track("no room");',
+    { apiUrl: collector.url, outbox },
+    { shell: "ulimit -f 0" },
+  );
+  assert.deepEqual(collector.names(), ["no room"]);
+  assert.equal(filesIn(outbox).filter(({ name }) => /^[\da-f]/.test(name)).length, 0);
+});
+
+test("users do not mix", async (t) => {
+  const { collector } = await begin(t);
+  await run(
+    `client.identify("ada", { plan: "pro" }, { anonymousId: "v1", sessionId: "s1" });
+     client.track("a", {}, { userId: 7 });
+     client.track("b");
+     client.identify(undefined, { stray: true });
+     client.group("g1");
+     client.alias("old", "ada");
+     client.page("c", {}, { anonymousId: "v2", context: { locale: "fr-CA" } });`,
+    { apiUrl: collector.url },
+  );
+  const ids = collector.events.map(({ type, userId, anonymousId, sessionId, groupId }) => ({
+    type,
+    userId,
+    anonymousId,
+    sessionId,
+    groupId,
+  }));
+  const none = {
+    userId: undefined,
+    anonymousId: undefined,
+    sessionId: undefined,
+    groupId: undefined,
+  };
+  assert.deepEqual(ids, [
+    { ...none, type: "identify", userId: "ada", anonymousId: "v1", sessionId: "s1" },
+    { ...none, type: "track", userId: "7" },
+    { ...none, type: "track" },
+    { ...none, type: "identify" },
+    { ...none, type: "group", groupId: "g1" },
+    { ...none, type: "alias", userId: "ada" },
+    { ...none, type: "page", anonymousId: "v2" },
+  ]);
+  const library = { name: "analytics-js", version: "0.0.0-test" };
+  assert.deepEqual(collector.events[1].context, { library });
+  assert.deepEqual(collector.events[6].context, { library, locale: "fr-CA" });
+});
+
+test("beforeSend sees an event as it goes", async (t) => {
+  const { collector } = await begin(t);
+  await run(
+    `const own = init({ apiKey: "k", apiUrl: "${collector.url}", beforeSend: (event) => (say(Object.keys(event.context)), event.name != "secret" && { ...event, name: event.name + "!" }) });
+     say([own.track("secret"), own.track("seen")]);`,
+    { apiUrl: collector.url },
+  ).then(({ said }) => assert.deepEqual(said, [["library"], ["library"], [false, true], "done"]));
+  assert.deepEqual(collector.names(), ["seen!"]);
+});
+
+test("it runs where nothing has a global crypto, as in Node 18", async (t) => {
+  const { collector, outbox } = await begin(t);
+  await run(
+    'client.track("old"); say(typeof crypto);',
+    { apiUrl: collector.url, outbox },
+    { flags: ["--no-experimental-global-webcrypto"] },
+  ).then(({ said }) => assert.equal(said[0], "undefined"));
+  assert.match(
+    collector.events[0].messageId,
+    /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-8[\da-f]{3}-[\da-f]{12}$/,
+  );
+});
+
+test("flush() settles once all is delivered, and stop() ends all", async (t) => {
+  const { collector } = await begin(t);
+  await run(
+    `for (let count = 0; count < 1200; count++) client.track("many", { count });
+     await client.flush();
+     say(client.stats());
+     client.stop();
+     say(client.track("more"));`,
+    { apiUrl: collector.url },
+  ).then(({ said: [stats, taken] }) => {
+    assert.equal(stats.delivered, 1200);
+    assert.equal(stats.queued, 0);
+    assert.equal(taken, false);
+  });
+  assert.deepEqual(
+    collector.events.map(({ properties }) => properties.count),
+    [...Array(1200).keys()],
+  );
+});
