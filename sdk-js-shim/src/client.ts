@@ -132,7 +132,7 @@ export function createClient(options: Options = {}): Analytics {
     seen.campaign = campaign || seen.campaign;
     // It counts once: other tabs have others.
     campaign = undefined;
-    if (userId != null) seen.userId = userId;
+    if (userId! > "") seen.userId = userId;
     const json = JSON.stringify(seen);
     set("id", json);
     // What could not be written down is known until it can.
