@@ -333,7 +333,7 @@ test("it runs where nothing has a global crypto, as in Node 18", async (t) => {
   await run(
     'client.track("old"); say(typeof crypto);',
     { apiUrl: collector.url, outbox },
-    { flags: ["--no-experimental-global-webcrypto"] },
+    { flags: ["--import=data:text/javascript,delete globalThis.crypto"] },
   ).then(({ said }) => assert.equal(said[0], "undefined"));
   assert.match(
     collector.events[0].messageId,
