@@ -97,7 +97,6 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
     "on",
     "once",
     "off",
-    "debug",
     "addSourceMiddleware",
     "addIntegrationMiddleware",
   ]) {
