@@ -16,13 +16,16 @@ const SEED = Number(process.env.BROWSER_SEED || Date.now() % 1e6);
 // comes late, after they are closed.
 const HEIR = `
   ${LAPSE}
-  options.later = (work, ms) =>
-    ms === 60_000 ? setTimeout(() => work(lapse()), 500) : setTimeout(work, ms);`;
+  options.later = (work, ms) => {
+    if (ms !== 60_000) return setTimeout(work, ms);
+    setTimeout(() => { lapse(); work(); }, 500);
+  };`;
 // What happens to a tab, or to the network, after some events.
 const TURNS = ["nothing", "reload", "close", "cut"];
 
 export function tabs() {
   test("1,000 events of 3 tabs that come and go at random are stored once each", async (t) => {
+    t.diagnostic(`BROWSER_SEED=${SEED}`);
     const visitor = await lab.visitor(t);
     const numbers = Array.from({ length: EVENTS }, (_, index) => index + 1);
     const waiting = [...numbers];
@@ -37,7 +40,7 @@ export function tabs() {
 
     const counts = TURNS.map((turn) => `${turn} ${turns.filter((one) => one === turn).length}`);
     const { events, duplicates } = visitor.link;
-    t.diagnostic(`BROWSER_SEED=${SEED}: ${counts}; ${before} stored before the last tab came`);
+    t.diagnostic(`${counts.join(", ")}; ${before} stored before the last tab came`);
     t.diagnostic(`sent ${events.length}, of which the collector had ${duplicates}`);
     assert.deepEqual(await visitor.stored(), numbers);
   });
