@@ -12,7 +12,7 @@ import { origins } from "./origins.mjs";
 import { outages } from "./outages.mjs";
 import { storage } from "./storage.mjs";
 import { tabs } from "./tabs.mjs";
-import { takeover } from "./takeover.mjs";
+import { inheritance, takeover } from "./takeover.mjs";
 
 after(() => lab.stop());
 
@@ -20,15 +20,16 @@ after(() => lab.stop());
 describe("in Chromium", { concurrency: 6 }, () => {
   outages();
   tabs();
+  takeover();
+  inheritance();
   closing();
   storage();
   identity();
   origins();
 });
 
-// What measures or needs all processors, and what takes the collector from the others.
+// What measures, and what takes the collector from the others.
 describe("in Chromium, one at a time", () => {
-  takeover();
   cost();
   killing();
 });

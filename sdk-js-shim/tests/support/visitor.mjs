@@ -63,7 +63,10 @@ export class Visitor {
 
 /** To be done by a page before it loads the SDK: let go at once of what pages left that ended. */
 export const LAPSE = `
-  for (const name of Object.keys(localStorage)) {
-    const [lease, ...events] = localStorage[name].split("\\n");
-    if (events.length) localStorage[name] = ["1", ...events].join("\\n");
-  }`;
+  function lapse() {
+    for (const name of Object.keys(localStorage)) {
+      const [lease, ...events] = localStorage[name].split("\\n");
+      if (events.length) localStorage[name] = ["1", ...events].join("\\n");
+    }
+  }
+  lapse();`;
