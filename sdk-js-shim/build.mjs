@@ -49,7 +49,7 @@ async function bundle(source, target, format) {
     module: format === "esm",
     // A script of a page has only the function that esbuild wraps it in, and no names outside.
     toplevel: format !== "iife",
-    compress: { passes: 3, unsafe: true, varify: false, negate_iife: false },
+    compress: { directives: false, negate_iife: false, passes: 3, unsafe: true, varify: false },
     mangle: true,
     sourceMap: {
       content: map.text,

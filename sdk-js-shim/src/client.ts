@@ -12,7 +12,7 @@ const MAX_EVENT_CHARS = 102_400;
 const MAX_OUTBOX_CHARS = 5e5;
 // Browsers give all keepalive requests together 64 KiB; a character takes up to 3 bytes.
 const KEEPALIVE_CHARS = 2e4;
-const REQUEST_TIMEOUT_MS = 1e4;
+export const REQUEST_TIMEOUT_MS = 1e4;
 const SESSION_IDLE_MS = 18e5;
 const SESSION_MAX_MS = 864e5;
 const EXPIRY_MS = 2592e6;

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createClient } from "./client";
+import { createClient, REQUEST_TIMEOUT_MS } from "./client";
 import type { Analytics, AnalyticsEvent, EventOptions, Options, OutboxStorage } from "./types";
 
 export type * from "./types";
@@ -19,7 +19,6 @@ export interface NodeOptions extends Options {
 // What `access(2)` calls write permission.
 const W_OK = 2;
 // After so long the core gives up a request.
-const REQUEST_TIMEOUT_MS = 1e4;
 
 /**
  * Make a client for a program.
