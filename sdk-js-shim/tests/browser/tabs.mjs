@@ -9,7 +9,7 @@ import { waitFor } from "../support/waiting.mjs";
 
 const EVENTS = 1_000;
 const TABS = 3;
-const MOST_AT_ONCE = 80;
+const MOST_AT_ONCE = 60;
 const SEED = Number(process.env.BROWSER_SEED || Date.now() % 1e6);
 
 // The last tab is alone, and so may look again and again for what the others have left: some of it
