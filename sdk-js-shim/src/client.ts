@@ -16,9 +16,10 @@ export const REQUEST_TIMEOUT_MS = 1e4;
 const SESSION_IDLE_MS = 18e5;
 const SESSION_MAX_MS = 864e5;
 const EXPIRY_MS = 2592e6;
-// A page says so often that it lives. Timers of hidden tabs run once a minute.
-const ROUND_MS = 6e4;
-// How long after its last word others leave alone what it keeps.
+// A page says so often that it lives, and looks after others.
+const ROUND_MS = 15e3;
+// How long after its last word others leave alone what it keeps: timers of hidden tabs run once a
+// minute.
 const LEASE_MS = 15e4;
 // The same once it has gone with a request under way.
 const PARTING_LEASE_MS = 1e4;
@@ -41,11 +42,11 @@ interface Visitor {
 
 /** Make a client. */
 export function createClient(options: Options = {}): Analytics {
-  const { document = {}, navigator = {}, location = {}, screen }: any = globalThis;
+  const { document = {}, navigator = {}, location = {}, screen: { width, height } = {} as any }: any = globalThis;
   const key: any = options.apiKey || options.projectId;
   const url = `${options.apiUrl || options.endpoint || ""}`.replace(/\/+$/, "") + "/api/v1/events";
-  const batchSize: any = options.batchSize || 10;
   const flushInterval = options.flushInterval || options.batchInterval || 5000;
+  const batchSize: any = options.batchSize || 10;
   const denied = ("" + options.denyProperties).split(/[ ,]+/);
   const prefix = `analytics:${key}:`;
   const ownName = uuid();
@@ -53,12 +54,12 @@ export function createClient(options: Options = {}): Analytics {
   const later: any = options.later || setTimeout;
   const stats = {
     taken: 0,
-    adopted: 0,
-    delivered: 0,
-    rejected: 0,
-    expired: 0,
     dropped: 0,
+    delivered: 0,
+    expired: 0,
+    rejected: 0,
     refused: 0,
+    adopted: 0,
   };
   const storage: any = safely(() => options.storage || localStorage);
 
@@ -93,7 +94,7 @@ export function createClient(options: Options = {}): Analytics {
   }
 
   function say(...words: unknown[]) {
-    if (options.debug) console.warn("analytics", ...words);
+    if (options.debug) console.warn(...words);
   }
 
   const all = () => away.concat(queue);
@@ -164,26 +165,26 @@ export function createClient(options: Options = {}): Analytics {
       const seen = see(members.userId);
       const own = copy(given);
       let event: any = {
-        userId: seen.userId,
         anonymousId: seen.anonymousId,
+        userId: seen.userId,
         sessionId: seen.sessionId,
         timestamp: new Date(),
         ...members,
         ...own,
         context: {
-          library: { name: "analytics-js", version: VERSION },
+          campaign: seen.campaign,
           locale: navigator.language,
           timezone,
-          campaign: seen.campaign,
+          library: { name: "analytics-js", version: VERSION },
           firstTouch: seen.firstTouch,
-          page: location.href && {
+          page: {
             url: location.href,
             path: location.pathname,
             search: location.search,
             title: document.title,
             referrer: document.referrer,
           },
-          screen: screen && { width: screen.width, height: screen.height },
+          screen: { width, height },
           ...own.context,
         },
       };
@@ -262,13 +263,17 @@ export function createClient(options: Options = {}): Analytics {
       // null: another page is at it. undefined: this browser knows no locks.
       if (lock !== null) {
         safely(() => {
-          // Backwards, since some go on the way.
-          for (let index = storage.length; index--;) {
-            const [, name] = storage.key(index).split(prefix);
+          // All names first, for removing one stirs the others.
+          for (const key of Array.from(storage, (_, index) => storage.key(index))) {
+            const [, name] = key.split(prefix);
             // The other names are words.
             if (name < "a" && name != ownName) {
               const [lease, ...left] = get(name).split("\n");
-              if ((lease - Date.now()) >>> 0 > LEASE_MS) {
+              // What does not fit is left to a later round.
+              if (
+                (lease - Date.now()) >>> 0 > LEASE_MS &&
+                `${left}${queue}`.length <= MAX_OUTBOX_CHARS
+              ) {
                 set(name);
                 stats.adopted += left.length;
                 queue.unshift(...left);
@@ -301,8 +306,8 @@ export function createClient(options: Options = {}): Analytics {
     while (`${batch}${away}`.length > KEEPALIVE_CHARS && (count >>= 1));
     queue.splice(0, batch.length);
     away.push(...batch);
-    let status = 0;
-    let text = "";
+    let status: any;
+    let text: any;
     let retryAfter: any;
     const abort = new AbortController();
     later(() => abort.abort(), REQUEST_TIMEOUT_MS);
@@ -310,7 +315,7 @@ export function createClient(options: Options = {}): Analytics {
       const answer = await fetch(url, {
         method: "POST",
         headers: { "content-type": "application/json", "x-api-key": key },
-        body: `{"sentAt":"${new Date().toISOString()}","batch":[${batch}]}`,
+        body: `{"batch":[${batch}],"sentAt":${JSON.stringify(new Date())}}`,
         keepalive: ("" + away).length <= KEEPALIVE_CHARS,
         redirect: "manual",
         signal: abort.signal,
@@ -380,9 +385,9 @@ export function createClient(options: Options = {}): Analytics {
   }
 
   return {
+    screen: named("screen"),
     track: named("track"),
     page: named("page"),
-    screen: named("screen"),
     identify: (userId, traits, given) =>
       take({ type: "identify", userId, traits: copy(traits) }, given),
     group: (groupId, traits, given) =>

@@ -18,7 +18,6 @@ export interface NodeOptions extends Options {
 
 // What `access(2)` calls write permission.
 const W_OK = 2;
-// After so long the core gives up a request.
 
 /**
  * Make a client for a program.

@@ -8,9 +8,9 @@ import type { Options } from "./types";
  * the one that it was before stops then.
  */
 export function serve(analytics: any): any {
-  analytics.init = (options: Options) => {
-    analytics.stop();
+  analytics.init = (options?: Options) => {
+    if (analytics.stop) analytics.stop();
     return Object.assign(analytics, createClient(options));
   };
-  return Object.assign(analytics, createClient({}));
+  return analytics.init();
 }
