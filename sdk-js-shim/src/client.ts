@@ -268,7 +268,7 @@ export function createClient(options: Options = {}): Analytics {
             // The other names are words.
             if (name < "a" && name != ownName) {
               const [lease, ...left] = get(name).split("\n");
-              if ((lease - Date.now()) >>> 0 > LEASE_MS) {
+              if (!(lease > Date.now() && lease <= Date.now() + LEASE_MS)) {
                 set(name);
                 stats.adopted += left.length;
                 queue.unshift(...left);
