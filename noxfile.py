@@ -96,7 +96,7 @@ def js(session: nox.Session) -> None:
     python = str(Path(session.bin, "python").absolute())
     has_browser = shutil.which("chromium") is not None
     with session.chdir("sdk-js-shim"):
-        for words in ("ci", "run build", "run types", "run size"):
+        for words in ("ci", "run build", "run types", "run format", "run size"):
             session.run("npm", *words.split(), external=True)
         suites = Path("tests").glob("*/*.test.mjs" if has_browser else "unit/*.test.mjs")
         files = session.posargs or sorted(str(file) for file in suites)

@@ -55,7 +55,9 @@ async function bundle(source, target, format) {
       content: map.text,
       includeSources: true,
       // Where each byte counts, the map lies beside the file unmentioned.
-      url: ["dist/index.js", "dist/sdk.js"].includes(target) ? undefined : `${basename(target)}.map`,
+      url: ["dist/index.js", "dist/sdk.js"].includes(target)
+        ? undefined
+        : `${basename(target)}.map`,
     },
   });
   if (small.error) throw small.error;
@@ -68,7 +70,10 @@ function oneCore(extension) {
   return {
     name: "one core",
     setup({ onResolve }) {
-      onResolve({ filter: /^\.\/index$/ }, ({ path }) => ({ path: path + extension, external: true }));
+      onResolve({ filter: /^\.\/index$/ }, ({ path }) => ({
+        path: path + extension,
+        external: true,
+      }));
     },
   };
 }

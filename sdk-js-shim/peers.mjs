@@ -32,7 +32,10 @@ const IMPORTS = [
     "plausible-tracker",
     `import Plausible from "plausible-tracker"; Plausible({ domain: "d" }).trackEvent("e");`,
   ],
-  ["@jitsu/js", `import { jitsuAnalytics } from "@jitsu/js"; jitsuAnalytics({ host: "h" }).track("e");`],
+  [
+    "@jitsu/js",
+    `import { jitsuAnalytics } from "@jitsu/js"; jitsuAnalytics({ host: "h" }).track("e");`,
+  ],
   [
     "@segment/analytics-next",
     `import { AnalyticsBrowser } from "@segment/analytics-next";
@@ -79,7 +82,9 @@ function install() {
   const wanted = Object.entries(INSTALLED).map(([name, version]) => `${name}@${version}`);
   npm("install", "--ignore-scripts", "--no-audit", "--no-fund", ...wanted);
   npm("pack", "--ignore-scripts", "--silent", UMAMI);
-  execFileSync("tar", ["xzf", `${UMAMI.replace("@", "-")}.tgz`, "package/src/tracker"], { cwd: folder });
+  execFileSync("tar", ["xzf", `${UMAMI.replace("@", "-")}.tgz`, "package/src/tracker"], {
+    cwd: folder,
+  });
 }
 
 /** Return the bytes that *code* makes a page load at once, and with what it may load later. */

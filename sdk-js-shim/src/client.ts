@@ -42,7 +42,12 @@ interface Visitor {
 
 /** Make a client. */
 export function createClient(options: Options = {}): Analytics {
-  const { document = {}, navigator = {}, location = {}, screen: { width, height } = {} as any }: any = globalThis;
+  const {
+    document = {},
+    navigator = {},
+    location = {},
+    screen: { width, height } = {} as any,
+  }: any = globalThis;
   const key: any = options.apiKey || options.projectId;
   const url = `${options.apiUrl || options.endpoint || ""}`.replace(/\/+$/, "") + "/api/v1/events";
   const flushInterval = options.flushInterval || options.batchInterval || 5000;
@@ -264,14 +269,14 @@ export function createClient(options: Options = {}): Analytics {
       if (lock !== null) {
         safely(() => {
           // All names first, for removing one stirs the others.
-          for (const key of Array.from(storage, (_, index) => storage.key(index))) {
+          for (const key of Array.from(storage, (_, index) => storage.key(index)).reverse()) {
             const [, name] = key.split(prefix);
             // The other names are words.
             if (name < "a" && name != ownName) {
               const [lease, ...left] = get(name).split("\n");
               // What does not fit is left to a later round.
               if (
-                (lease - Date.now()) >>> 0 > LEASE_MS &&
+                !(lease > Date.now() && lease <= Date.now() + LEASE_MS) &&
                 `${left}${queue}`.length <= MAX_OUTBOX_CHARS
               ) {
                 set(name);

@@ -87,19 +87,11 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
       anonymousId: setAnonymousId,
     }),
     ready: (work: () => void) => setTimeout(work),
-    trackLink: (...args: [Loose, Loose, Loose]) => trackAt("click", ...args),
-    trackForm: (...args: [Loose, Loose, Loose]) => trackAt("submit", ...args),
   };
-  facade.trackClick = facade.trackLink;
-  facade.trackSubmit = facade.trackForm;
+  facade.trackLink = facade.trackClick = trackAt.bind(null, "click");
+  facade.trackForm = facade.trackSubmit = trackAt.bind(null, "submit");
   // What we have no use for must not fail.
-  for (const name of [
-    "on",
-    "once",
-    "off",
-    "addSourceMiddleware",
-    "addIntegrationMiddleware",
-  ]) {
+  for (const name of ["on", "once", "off", "addSourceMiddleware", "addIntegrationMiddleware"]) {
     facade[name] = () => facade;
   }
   return facade;

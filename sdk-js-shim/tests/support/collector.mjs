@@ -40,7 +40,8 @@ export async function startCollector() {
       if (answer == "hang")
         said.release = (late) => reply(response, late ?? accepted(said.batch.length));
       else if (answer == "reset") request.socket.destroy();
-      else if (answer == "half") half(response);
+      else if (answer == "half") half(response, true);
+      else if (answer == "endless") half(response);
       else reply(response, answer);
     });
   });
@@ -87,8 +88,8 @@ function reply(response, { status, body = "", headers = {} }) {
   response.end(typeof body == "string" ? body : JSON.stringify(body));
 }
 
-function half(response) {
+function half(response, ends) {
   const body = JSON.stringify(accepted(1).body);
   response.writeHead(202, { "content-length": body.length });
-  response.write(body.slice(0, 12), () => response.socket.destroy());
+  response.write(body.slice(0, 12), () => ends && response.socket.destroy());
 }

@@ -66,7 +66,8 @@ export class Clock {
       timer instanceof Timer ? this.timers.delete(timer) : realClear(timer);
   }
   later = (work, ms) => {
-    const timer = new Timer(this.now + ms, work);
+    // A text is a number too, as for setTimeout.
+    const timer = new Timer(this.now + +ms, work);
     this.timers.add(timer);
     return timer;
   };

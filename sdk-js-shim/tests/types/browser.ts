@@ -26,7 +26,11 @@ const options: Options = {
   storage: localStorage satisfies OutboxStorage,
 };
 const client: Analytics = init(options);
-const same: Analytics = analytics.init({ projectId: "k", endpoint: "/collector", batchInterval: 1 });
+const same: Analytics = analytics.init({
+  projectId: "k",
+  endpoint: "/collector",
+  batchInterval: 1,
+});
 
 const given: EventOptions = { timestamp: new Date(), userId: null };
 const values: Values = { price: 9.5, tags: ["a"], when: new Date() };

