@@ -17,7 +17,7 @@ const SEED = Number(process.env.BROWSER_SEED || Date.now() % 1e6);
 const HEIR = `
   ${LAPSE}
   options.later = (work, ms) => {
-    if (ms !== 60_000) return setTimeout(work, ms);
+    if (ms !== 15_000) return setTimeout(work, ms);
     setTimeout(() => { lapse(); work(); }, 500);
   };`;
 // What happens to a tab, or to the network, after some events.
