@@ -68,6 +68,7 @@ def _median_s(sender: Sender, mint: Mint) -> float:
     return median(times)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_on_four_connections_holds_up_no_other_project(
     collector: Collector, bomb: Callable[[], bytes]

@@ -13,6 +13,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
+import pytest
+
 from harness.client import Mint, Sender
 from harness.collector import Collector
 from harness.processes import peak_rss_bytes
@@ -44,6 +46,7 @@ QUESTION = {
 }
 
 
+@pytest.mark.long
 def test_twenty_questions_about_ten_years_leave_ingest_alone(collector: Collector) -> None:
     """200 or 503, memory within bounds, and events taken meanwhile as they are else (RES-12)."""
     database = collector.database

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import jsonschema_rs
@@ -666,3 +667,13 @@ def test_every_event_is_counted_with_its_outcome(site):
 
     grown = {outcome: number - before[outcome] for outcome, number in count().items()}
     assert grown == {"accepted": 2, "duplicate": 1, "rejected": 3}
+
+
+def test_the_history_of_a_user_is_found_whatever_the_id_is_made_of(site):
+    """Slashes and line breaks are allowed in an identifier."""
+    user = "a/b\nc"
+    assert site.post(event("odd", userId=user)).status_code == 202
+    headers = {"x-api-key": site.keys["read"]}
+    answer = site.ask("GET", f"/api/v1/users/{quote(user, safe='')}/events", headers=headers)
+
+    assert [found["name"] for found in answer.json()["events"]] == ["odd"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Route
 
 from analytics_collector.http import (
@@ -21,6 +22,21 @@ from analytics_collector.http.cors import Preflights
 from analytics_collector.http.ingest import IngestEndpoint
 from analytics_collector.http.live import live
 
+
+class _Text(Convertor[str]):
+    """Any text, also with slashes and line breaks, which an identifier may have."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("text", _Text())
+
 # What takes events, from web pages too.
 INGEST: Final = "/api/v1/events"
 
@@ -30,7 +46,7 @@ def routes() -> list[Route]:
     return [
         Route(INGEST, Preflights(IngestEndpoint()), methods=cors.METHODS),
         Route("/api/v1/events/validate", dry_run.validate_events, methods=["POST"]),
-        Route("/api/v1/users/{user_id:path}/events", query.user_events, methods=["GET"]),
+        Route("/api/v1/users/{user_id:text}/events", query.user_events, methods=["GET"]),
         Route("/api/v1/analytics/funnel", query.funnel, methods=["POST"]),
         Route("/api/v1/workflows", query.list_workflows, methods=["GET"]),
         Route("/api/v1/workflows", query.create_workflow, methods=["POST"]),
