@@ -680,3 +680,24 @@ test("flush() in onError loses nothing", async (test) => {
   assert.deepEqual(names(collector), ["b", "c"]);
   assert.deepEqual(...balance(client.stats()).map((sum) => [sum]));
 });
+
+test("stop() in onError leaves the rest of the batch to the next page", async (test) => {
+  const { collector, clock, open } = await begin(test);
+  const { client } = open({ options: { onError: () => client.stop() } });
+  const rejected = [{ index: 0, code: "X", message: "m" }];
+  collector.next("hang");
+  track(client, "abc");
+  client.flush();
+  await until(() => collector.requests.length == 1);
+  track(client, "d");
+  collector.requests[0].release({ status: 400, body: { rejected } });
+  await until(() => client.stats().delivered == 1);
+  await tick();
+  assert.equal(client.stats().queued, 2);
+  assert.deepEqual(...balance(client.stats()).map((sum) => [sum]));
+  const next = open();
+  clock.advance(1000);
+  await idle(next.client);
+
+  assert.deepEqual(names(collector), ["d", "b", "c"]);
+});

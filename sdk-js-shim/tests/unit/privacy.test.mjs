@@ -137,6 +137,39 @@ test("a request under way at optOut() is not written down again, nor sent again"
   assert.equal(client.stats().queued, 0);
 });
 
+for (const [what, answer] of [
+  ["takes it", accepted(1)],
+  ["refuses it", accepted(0, [{ index: 0, code: "X", message: "m" }])],
+]) {
+  test(`an event under way at optOut() counts once, though the collector ${what}`, async (test) => {
+    const { collector, open } = await begin(test);
+    const heard = [];
+    const { client } = open({ options: { onError: ({ code }) => heard.push(code) } });
+    collector.next("hang");
+    client.track("a");
+    client.flush();
+    await until(() => collector.requests.length == 1);
+    client.optOut();
+    client.optIn();
+    client.track("b");
+    collector.requests[0].release(answer);
+    await client.flush();
+
+    const { dropped, delivered, rejected, queued } = client.stats();
+    assert.deepEqual(
+      { dropped, delivered, rejected, queued },
+      {
+        dropped: 1,
+        delivered: 1,
+        rejected: 0,
+        queued: 0,
+      },
+    );
+    assert.deepEqual(heard, []);
+    assert.equal(collector.requests[1].batch[0].name, "b");
+  });
+}
+
 test("after opting out and in during an outage events go again", async (test) => {
   const { collector, clock, open } = await begin(test);
   const { client } = open();
