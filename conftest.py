@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -22,6 +23,10 @@ Eventually = Callable[..., None]
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None)
 hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+# A suite that a shell runs in the background is started with Ctrl-C ignored, and so would be all
+# that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a machine can't give whatever is installed; everything else that is missing is a mistake.
 _NO_FAULT_OF_THE_MACHINE = ("needs root", "reads /proc")

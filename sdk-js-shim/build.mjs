@@ -15,6 +15,14 @@ const { version } = JSON.parse(readFileSync("package.json", "utf8"));
 const MODULES = ["autotrack", "node", "react", "segment"].filter((name) =>
   existsSync(`src/${name}.ts`),
 );
+// What is switched off makes our code larger; found by trying each.
+const COMPRESS = {
+  ...{ comparisons: false, if_return: false, merge_vars: false, negate_iife: false, varify: false },
+  // React asks for "use client".
+  directives: false,
+  passes: 3,
+  unsafe: true,
+};
 const EXTENSIONS = { esm: ".js", cjs: ".cjs" };
 
 rmSync("dist", { recursive: true, force: true });
@@ -49,7 +57,7 @@ async function bundle(source, target, format) {
     module: format === "esm",
     // A script of a page has only the function that esbuild wraps it in, and no names outside.
     toplevel: format !== "iife",
-    compress: { directives: false, negate_iife: false, passes: 3, unsafe: true, varify: false },
+    compress: COMPRESS,
     mangle: true,
     sourceMap: {
       content: map.text,

@@ -7,12 +7,12 @@ import { Action, decide, type Refusal } from "./verdict";
 
 declare const VERSION: string;
 
-const MAX_BATCH_EVENTS = 500;
 const MAX_EVENT_CHARS = 102_400;
 const MAX_OUTBOX_CHARS = 5e5;
-// Browsers give all keepalive requests together 64 KiB; a character takes up to 3 bytes.
+// Browsers give all keepalive requests together 64 KiB; a character takes up to 3 bytes. So many
+// characters hold fewer events than the 500 that a batch may have.
 const KEEPALIVE_CHARS = 2e4;
-export const REQUEST_TIMEOUT_MS = 1e4;
+const REQUEST_TIMEOUT_MS = 1e4;
 const SESSION_IDLE_MS = 18e5;
 const SESSION_MAX_MS = 864e5;
 const EXPIRY_MS = 2592e6;
@@ -66,7 +66,7 @@ export function createClient(options: Options = {}): Analytics {
     refused: 0,
     adopted: 0,
   };
-  const storage: any = safely(() => options.storage || localStorage);
+  const storage: any = safely(() => key && (options.storage || localStorage));
 
   let visitor: unknown;
   let campaign: Values | undefined;
@@ -74,7 +74,7 @@ export function createClient(options: Options = {}): Analytics {
   let queue: string[] = [];
   let away: string[] = [];
   let waiters: [events: string[], settle: () => void][] = [];
-  let limit = MAX_BATCH_EVENTS;
+  let limit = KEEPALIVE_CHARS;
   let attempt = 0;
   let hurry: unknown;
   let held: unknown;
@@ -270,9 +270,9 @@ export function createClient(options: Options = {}): Analytics {
         safely(() => {
           // All names first, for removing one stirs the others.
           for (const key of Array.from(storage, (_, index) => storage.key(index)).reverse()) {
-            const [, name] = key.split(prefix);
+            const [before, name] = key.split(prefix);
             // The other names are words.
-            if (name < "a" && name != ownName) {
+            if (!before && name < "a" && name != ownName) {
               const [lease, ...left] = get(name).split("\n");
               // What does not fit is left to a later round.
               if (
@@ -315,7 +315,7 @@ export function createClient(options: Options = {}): Analytics {
     let text: any;
     let retryAfter: any;
     const abort = new AbortController();
-    later(() => abort.abort(), REQUEST_TIMEOUT_MS);
+    later(() => abort.abort(), REQUEST_TIMEOUT_MS, 1);
     try {
       const answer = await fetch(url, {
         method: "POST",
@@ -355,7 +355,7 @@ export function createClient(options: Options = {}): Analytics {
     queue.unshift(...batch.filter((json) => away.includes(json)));
     away = away.filter((json) => !batch.includes(json));
     hurry = hurry || action;
-    limit = action == Action.Split ? batch.length >> 1 : MAX_BATCH_EVENTS;
+    limit = action == Action.Split ? batch.length >> 1 : KEEPALIVE_CHARS;
     if (action == Action.Again) {
       held = 1;
       later(() => (held = 0), floor);

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createClient, REQUEST_TIMEOUT_MS } from "./client";
+import { createClient } from "./client";
 import type { Analytics, AnalyticsEvent, EventOptions, Options, OutboxStorage } from "./types";
 
 export type * from "./types";
@@ -37,8 +37,8 @@ export function init(options: NodeOptions): Analytics {
   const client = createClient({
     ...options,
     storage: options.storage || openStorage(apiKey, outbox),
-    later(work, ms) {
-      if (ms == REQUEST_TIMEOUT_MS) giveUp = work;
+    later(work, ms, isDeadline) {
+      if (isDeadline) giveUp = work;
       if (!hasLooked) {
         // What processes before us have left is taken over now: we may soon be gone.
         hasLooked = true;
@@ -145,8 +145,10 @@ function openStorage(key: string, outbox?: string): OutboxStorage {
 function isOrphan(file: string): boolean {
   const [pid, host] = file.split("@").reverse();
   try {
-    return host == hostname() && !process.kill(+pid, 0);
-  } catch {
-    return true;
+    if (host == hostname()) process.kill(+pid, 0);
+    return false;
+  } catch (error: any) {
+    // Another error means that it lives, and is another user's.
+    return error.code == "ESRCH";
   }
 }

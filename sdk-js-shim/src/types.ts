@@ -69,8 +69,8 @@ export interface Options {
   onError?: (rejection: Rejection) => void;
   /** Where events wait; default: `localStorage`, else memory. */
   storage?: OutboxStorage;
-  /** How to wait; default: `setTimeout`. */
-  later?: (work: () => void, ms: number) => unknown;
+  /** How to wait; default: `setTimeout`. *isDeadline*: *work* gives a request up. */
+  later?: (work: () => void, ms: number, isDeadline?: unknown) => unknown;
   /** Another name of `apiUrl`. */
   endpoint?: string;
   /** Another name of `apiKey`. */

@@ -140,6 +140,16 @@ test("the snippet has all methods but `stop`, which a page needs only once it ha
   assert.deepEqual(Object.keys(withSnippet.window.analytics).sort(), methods.sort());
 });
 
+test("the snippet of the README is this one", () => {
+  const [, shown] = /<script>\n(.*)\n/.exec(read("README.md").split("The snippet takes")[1]);
+  const ours = read("src/snippet.js").trim();
+
+  assert.equal(
+    shown.replace("collector.example.com", "collector.example").replace("ak_live_...", "ak_live_…"),
+    ours,
+  );
+});
+
 test("a second snippet, or one after the script, changes nothing", () => {
   const { window, head, load } = page();
   load("src/snippet.js");

@@ -379,25 +379,30 @@ test("202 with verdicts: those are rejected, the others are delivered, nothing g
   assert.equal(client.stats().delivered, 2);
 });
 
-test("after ten seconds without an answer the request is given up, and goes again", async (test) => {
-  const { collector, clock, open } = await begin(test);
-  withRandom(test, 0);
-  const { client } = open();
-  collector.next("hang");
-  track(client, "a");
-  const flushed = client.flush();
-  await until(() => collector.requests.length == 1);
-  clock.advance(delivery.request_timeout_s * 1000 - 1);
-  await tick();
-  assert.equal(client.stats().queued, 1);
-  clock.advance(1);
-  await until(() => clock.waits()[0] == 0, "a retry is planned");
-  clock.advance(0);
-  await flushed;
+for (const [what, mode] of [
+  ["no answer", "hang"],
+  ["an answer without end", "endless"],
+]) {
+  test(`after ten seconds of ${what} the request is given up, and the events go again`, async (test) => {
+    const { collector, clock, open } = await begin(test);
+    withRandom(test, 0);
+    const { client } = open();
+    collector.next(mode);
+    track(client, "a");
+    const flushed = client.flush();
+    await until(() => collector.requests.length == 1);
+    clock.advance(delivery.request_timeout_s * 1000 - 1);
+    await tick();
+    assert.equal(client.stats().queued, 1);
+    clock.advance(1);
+    await until(() => clock.waits()[0] == 0, "a retry is planned");
+    clock.advance(0);
+    await flushed;
 
-  assert.deepEqual(batches(collector), ["a", "a"]);
-  assert.equal(client.stats().delivered, 1);
-});
+    assert.deepEqual(batches(collector), ["a", "a"]);
+    assert.equal(client.stats().delivered, 1);
+  });
+}
 
 test("an answer is read whole, however long: what is unread counts against keepalive", async (test) => {
   const { collector, open } = await begin(test);
@@ -418,26 +423,6 @@ test("an answer is read whole, however long: what is unread counts against keepa
     answers.map(({ bodyUsed }) => bodyUsed),
     [true, true],
   );
-});
-
-test("an answer without end is given up after ten seconds, and the events go again", async (test) => {
-  const { collector, clock, open } = await begin(test);
-  withRandom(test, 0);
-  const { client } = open();
-  collector.next("endless");
-  track(client, "a");
-  const flushed = client.flush();
-  await until(() => collector.requests.length == 1);
-  clock.advance(delivery.request_timeout_s * 1000 - 1);
-  await tick();
-  assert.equal(client.stats().queued, 1);
-  clock.advance(1);
-  await until(() => clock.waits()[0] == 0, "a retry is planned");
-  clock.advance(0);
-  await flushed;
-
-  assert.deepEqual(batches(collector), ["a", "a"]);
-  assert.equal(client.stats().delivered, 1);
 });
 
 test("an event that waited for 30 days is given up, and counted", async (test) => {

@@ -69,8 +69,17 @@ test("calls without an init do not pile up", async (test) => {
   assert.deepEqual([analytics.stats().queued, analytics.stats().refused], [0, 0]);
 });
 
-test("optOut() before init is not heard by it: the option `optOut` is", async (test) => {
-  const { analytics, options } = await fresh(test);
+test("optOut() before init is not heard by it, and leaves nothing: the option `optOut` is", async (test) => {
+  const { analytics, createClient, options } = await fresh(test);
+  const kept = new Map();
+  const localStorage = {
+    setItem: (name, value) => kept.set(name, value),
+    getItem: (name) => kept.get(name) ?? null,
+    removeItem: (name) => kept.delete(name),
+  };
+  test.after(setGlobals({ localStorage }));
+  createClient({}).optOut();
+  assert.equal(kept.size, 0);
   analytics.optOut();
   analytics.init(options);
   assert.equal(analytics.track("a"), true);

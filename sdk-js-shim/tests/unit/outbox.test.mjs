@@ -180,6 +180,20 @@ test("another key's events are never touched, nor what is not ours", async (test
   assert.deepEqual(names(collector), [..."ownb"]);
 });
 
+test("a foreign name that has ours in it keeps nobody from taking over", async (test) => {
+  const { collector, clock, storage, open } = await begin(test);
+  await crashed(open, "own");
+  const strange = `my analytics:${KEY}:0`;
+  storage.setItem(strange, "1\nx");
+  clock.advance(LEASE + 1);
+  const { client } = open();
+  clock.advance(1000);
+  await client.flush();
+
+  assert.equal(storage.getItem(strange), "1\nx");
+  assert.deepEqual(names(collector), [..."own"]);
+});
+
 test("two clients on one storage lose and double nothing", async (test) => {
   const { collector, clock, storage, open } = await begin(test);
   const pages = [open(), open()];

@@ -1,6 +1,6 @@
 """The script for web pages at /js/sdk.js, from the same server that takes their events.
 
-`npm run build` in sdk-js-shim/ writes it beside this module.
+`npm run copy` in sdk-js-shim/ writes it beside this module.
 """
 
 from __future__ import annotations
