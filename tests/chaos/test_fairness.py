@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import asyncpg
+import pytest
 
 from analytics_collector.adapters.postgres.administration import ProjectAdmin
 from harness.client import Mint, Sender
@@ -26,6 +27,9 @@ from harness.collector import Collector, Serve
 from harness.database import SECRET
 from harness.processes import Program
 from harness.waiting import wait_for
+
+# Compares times, so it wants the machine alone.
+pytestmark = pytest.mark.long
 
 FLOOD = Path(__file__).parents[1] / "harness" / "flood.py"
 OTHERS = 49

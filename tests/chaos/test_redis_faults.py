@@ -147,6 +147,7 @@ def test_without_redis_events_are_taken_and_the_health_tells(
     assert database.event_count() == 21 * 5
 
 
+@pytest.mark.long
 def test_a_redis_that_hangs_holds_nobody_up(collector: Collector, victims: OwnServers) -> None:
     """It is no part of the way to the 202: as fast as before, at the median and at the tail."""
     database = collector.database

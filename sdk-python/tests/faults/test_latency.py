@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+# Compares times, so it wants the machine alone.
+pytestmark = pytest.mark.long
+
 # Shared by both programs: the nearest-rank percentile of nanoseconds, in seconds.
 P99 = """
 def p99_s(durations):
