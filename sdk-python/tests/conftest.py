@@ -259,10 +259,10 @@ def collector():
 
 @pytest.fixture
 def closed_port():
-    """The address of nobody."""
+    """The address of nobody, which nobody else gets meanwhile."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture

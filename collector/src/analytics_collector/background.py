@@ -87,12 +87,17 @@ class CountWriter:
         self._name = name
         self._counts: Counts[Any] = counts
         self._write: Callable[[Any], Awaitable[None]] = write
+        self._turn = asyncio.Lock()
         self._rounds = Rounds(name, self.flush, every_s)
         self.start = self._rounds.start
         self.stop = self._rounds.stop
 
     async def flush(self) -> None:
-        """Write what was counted."""
+        """Write what was counted; when it returns, what another call took before is written, too."""
+        async with self._turn:
+            await self._flush()
+
+    async def _flush(self) -> None:
         items = self._counts.take()
         if not items:
             return
