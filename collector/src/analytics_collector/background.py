@@ -93,7 +93,7 @@ class CountWriter:
         self.stop = self._rounds.stop
 
     async def flush(self) -> None:
-        """Write what was counted; when it returns, what another call took before is written, too."""
+        """Write what was counted, also what another call has taken and not written yet."""
         async with self._turn:
             await self._flush()
 
