@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,6 +44,14 @@ FAULTS = (
     "sdk-python/tests/test_spool.py",
     "tests/e2e/test_fuzz.py",
 )
+
+# What starts other browsers than Chromium, and the packages of Debian that have it.
+ENGINES = {
+    "npm": "npm",
+    "firefox-esr": "firefox-esr",
+    "WebKitWebDriver": "webkit2gtk-driver",
+    "xvfb-run": "xvfb",
+}
 
 
 def _skip(session: nox.Session, reason: str) -> NoReturn:
@@ -86,26 +95,57 @@ def tests(session: nox.Session) -> None:
         session.notify("js")
 
 
+def _node_version(session: nox.Session) -> int:
+    """Return the major version of Node, 0 where it or npm is missing."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return 0
+    version = session.run("node", "--version", external=True, silent=True)
+    return int(str(version).removeprefix("v").split(".")[0])
+
+
+def _run_node_tests(session: nox.Session, files: Sequence[str], *display: str, **env: str) -> None:
+    """Run *files* of the browser SDK, perhaps on a display, beside an installed collector."""
+    env["ANALYTICS_PYTHON"] = str(Path(session.bin, "python").absolute())
+    node = ("node", "--test", "--test-reporter=spec")
+    session.run(*display, *node, *files, env=env, external=True)
+
+
+def _run_npm(session: nox.Session, *scripts: str) -> None:
+    """Install what the lock of the browser SDK pins, and run *scripts* of its package."""
+    for words in (["ci"], *(["run", script] for script in scripts)):
+        session.run("npm", *words, external=True)
+
+
 @nox.session(default=False)
 def js(session: nox.Session) -> None:
     """Build and weigh the browser SDK, and run its suites (`-- FILE`: one). Ends `tests`."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        _skip(session, "the browser SDK wants Node 20 or newer, and npm: `apt install nodejs npm`")
+    node = _node_version(session)
+    if node < 18:
+        _skip(session, "the browser SDK wants Node 18 or newer, and npm: `apt install nodejs npm`")
+    has_browser = node >= 20 and shutil.which("chromium") is not None
     # The suites send events to a real collector, which is all they want of Python.
     _install(session, "packages")
-    python = str(Path(session.bin, "python").absolute())
-    has_browser = shutil.which("chromium") is not None
     with session.chdir("sdk-js-shim"):
-        for words in ("ci", "run build", "run types", "run format", "run size"):
-            session.run("npm", *words.split(), external=True)
+        _run_npm(session, "build", "types", "format", "size")
         suites = Path("tests").glob("*/*.test.mjs" if has_browser else "unit/*.test.mjs")
-        files = session.posargs or sorted(str(file) for file in suites)
-        session.run(
-            "node", "--test", "--test-reporter=spec", *files,
-            env={"ANALYTICS_PYTHON": python}, external=True,
-        )  # fmt: skip
+        _run_node_tests(session, session.posargs or sorted(str(file) for file in suites))
     if not has_browser:
-        _skip(session, "only the browser tests were: they want Chromium, `apt install chromium`")
+        _skip(session, "only the browser tests were: they want Node 20 and Debian's `chromium`")
+
+
+@nox.session(default=False)
+def engines(session: nox.Session) -> None:
+    """Run what depends most on the browser in Firefox and in WebKit, the engine of Safari."""
+    for program, package in ENGINES.items():
+        if shutil.which(program) is None:
+            _skip(session, f"there is no {program}: `apt install {package}`")
+    _install(session, "packages")
+    files = ["tests/browser/engines.mjs"]
+    with session.chdir("sdk-js-shim"):
+        _run_npm(session, "build")
+        _run_node_tests(session, files, BROWSER="firefox")
+        # It wants a display.
+        _run_node_tests(session, files, "xvfb-run", "-a", BROWSER="webkit")
 
 
 @nox.session(default=False)
