@@ -79,7 +79,7 @@ export function createClient(options: Options = {}): Analytics {
   let hurry: unknown;
   let held: unknown;
   let leaving: unknown;
-  let keeping: unknown;
+  let keeping: any;
   let timer: any;
   // On a server that renders pages there is nobody to watch.
   let stopped: unknown = !key || !(location.href || options.storage);
@@ -122,11 +122,12 @@ export function createClient(options: Options = {}): Analytics {
 
   function see(userId?: string | number): Visitor {
     const now = Date.now();
+    const before = get("id");
     const seen: Visitor = {
-      anonymousId: uuid(),
       firstTouch: { ...campaign, referrer: document.referrer },
-      ...((visitor || safely(() => JSON.parse(get("id")))) as any),
+      ...((visitor || safely(() => JSON.parse(before))) as any),
     };
+    seen.anonymousId ||= uuid();
     if (
       // An id tells when the session began.
       !(now - seen.last! < SESSION_IDLE_MS && seen.sessionId! > time(SESSION_MAX_MS)) ||
@@ -134,16 +135,19 @@ export function createClient(options: Options = {}): Analytics {
     ) {
       seen.sessionId = uuid();
     }
-    seen.last = now;
+    // Once a task is enough, for writing costs more than all else.
+    seen.last = (keeping && seen.last) || now;
     seen.campaign = campaign || seen.campaign;
     // It counts once: other tabs have others.
     campaign = undefined;
     if (userId! > "") seen.userId = userId;
     const json = JSON.stringify(seen);
-    set("id", json);
-    // What could not be written down is known until it can.
-    visitor = get("id") == json ? 0 : seen;
-    setCookies(seen);
+    if (json != before) {
+      set("id", json);
+      // What could not be written down is known until it can.
+      visitor = get("id") != json && seen;
+      setCookies(seen);
+    }
     return seen;
   }
 

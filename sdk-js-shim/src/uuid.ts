@@ -7,10 +7,10 @@ export function time(ageMs = 0): string {
 export function uuid(): string {
   const digits = time();
   const { crypto }: any = globalThis;
-  // Old and odd runtimes have to do with Math.random.
-  const bytes = crypto && crypto.getRandomValues(new Uint8Array(36));
-  return `${digits.slice(0, 8)}-${digits.slice(8)}-7xxx-8xxx-xxxxxxxxxxxx`.replace(
-    /x/g,
-    (_, place) => ((bytes ? bytes[place] : Math.random() * 16) & 15).toString(16),
-  );
+  return `${digits.slice(0, 8)}-${digits.slice(8)}-7${
+    // Old and odd runtimes, and pages without encryption, have to do with Math.random.
+    crypto && crypto.randomUUID
+      ? crypto.randomUUID().slice(15)
+      : "xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => ((Math.random() * 16) | 0).toString(16))
+  }`;
 }

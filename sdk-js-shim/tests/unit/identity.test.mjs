@@ -79,6 +79,20 @@ test("reset() makes another visitor and session, in all tabs", async (test) => {
   assert.equal(c.anonymousId, b.anonymousId);
 });
 
+test("reset() amid a task begins one session", async (test) => {
+  const { collector, open } = await begin(test);
+  const page = open();
+  page.client.track("a");
+  page.client.reset();
+  page.client.track("b");
+  await tick();
+  page.client.track("c");
+  const { a, b, c } = await arrived(collector, page);
+
+  assert.notEqual(b.sessionId, a.sessionId);
+  assert.equal(c.sessionId, b.sessionId);
+});
+
 test("reset() works without storage", async (test) => {
   const { collector, open } = await begin(test);
   const page = open({ storage: undefined });
@@ -142,7 +156,9 @@ test("a session lasts 24 hours at most", async (test) => {
   const page = open({ options: { batchSize: 999, flushInterval: 1e9 } });
   for (let hour = 0; hour <= 25; hour += 0.25) {
     page.client.track(`${hour}`);
+    await tick();
     clock.advance(15 * MINUTE);
+    await tick();
   }
   const events = await arrived(collector, page);
 

@@ -178,6 +178,26 @@ for (const [what, globals] of Object.entries(LACKING)) {
   });
 }
 
+// Pages without encryption have a crypto that makes no UUIDs.
+for (const crypto of [globalThis.crypto, {}, undefined]) {
+  const maker = crypto?.randomUUID ? "crypto" : crypto ? "a poor crypto" : "no crypto";
+  test(`with ${maker} ids are UUIDs of version 7, and each is new`, async (test) => {
+    const { collector, open } = await begin(test);
+    test.after(setGlobals({ crypto }));
+    const { client } = open();
+    for (let count = 0; count < 1_000; count++) client.track("a");
+    await client.flush();
+    const ids = collector.taken().map(({ messageId }) => messageId);
+
+    const version7 = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
+    assert.deepEqual(
+      ids.filter((id) => !version7.test(id)),
+      [],
+    );
+    assert.equal(new Set(ids).size, 1_000);
+  });
+}
+
 test("events wait while there is no fetch, and go when there is", async (test) => {
   const { collector, clock, open } = await begin(test);
   const { client } = open();
