@@ -91,6 +91,7 @@ def test_nothing_that_was_acknowledged_is_lost_doubled_or_out_of_order(
     assert set(load.answers) <= {202, 503}, trouble
 
 
+@pytest.mark.long
 def test_nothing_is_lost_when_a_bad_line_is_between_the_clients_and_what_is_killed(
     collector: Collector, victims: OwnServers, chaos_s: float, seed: int
 ) -> None:

@@ -271,6 +271,7 @@ def test_after_an_outage_events_arrive_in_order(
     assert (stats.delivered, stats.queued, stats.spooled) == (EVENTS + 6, 0, 0)
 
 
+@pytest.mark.long
 def test_the_account_is_exact_through_faults_and_a_kill(
     collector: Collector, serve: Serve, key: str, tmp_path: Path, chaos_s: float, seed: int
 ) -> None:

@@ -81,6 +81,7 @@ def test_without_postgres_events_are_acknowledged_and_come_home_in_order(
     assert faults == []
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_when_everything_is_killed_again_and_again(
     collector: Collector, victims: OwnServers, tmp_path: Path, chaos_s: float, seed: int
 ) -> None:

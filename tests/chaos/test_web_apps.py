@@ -110,6 +110,7 @@ def test_a_collector_that_is_killed_costs_neither_visits_nor_events(
     assert serve.faults == []
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_took_is_delivered_by_the_others(
     collector: Collector, serve: Serve, open_shop: OpenShop
 ) -> None:
@@ -131,6 +132,7 @@ def test_what_a_killed_worker_took_is_delivered_by_the_others(
     assert _faults(crowds, collector) == {}
 
 
+@pytest.mark.long
 def test_workers_that_end_in_order_lose_nothing(
     collector: Collector, serve: Serve, open_shop: OpenShop
 ) -> None:

@@ -54,6 +54,7 @@ def _lines(tail: Program) -> list[dict[str, str]]:
     return [json.loads(line) for line in whole]
 
 
+@pytest.mark.long
 def test_a_backup_is_taken_up_by_another_cluster(
     servers: tuple[str, str], elsewhere: OwnServers, tmp_path: Path
 ) -> None:
