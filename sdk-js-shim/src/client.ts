@@ -59,11 +59,11 @@ export function createClient(options: Options = {}): Analytics {
   const later: any = options.later || setTimeout;
   const stats = {
     taken: 0,
-    dropped: 0,
     delivered: 0,
+    dropped: 0,
     expired: 0,
-    rejected: 0,
     refused: 0,
+    rejected: 0,
     adopted: 0,
   };
   const storage: any = safely(() => key && (options.storage || localStorage));
@@ -174,23 +174,23 @@ export function createClient(options: Options = {}): Analytics {
       const seen = see(members.userId);
       const own = copy(given);
       let event: any = {
-        anonymousId: seen.anonymousId,
-        userId: seen.userId,
         sessionId: seen.sessionId,
+        userId: seen.userId,
+        anonymousId: seen.anonymousId,
         timestamp: new Date(),
         ...members,
         ...own,
         context: {
-          campaign: seen.campaign,
-          locale: navigator.language,
           timezone,
-          library: { name: "analytics-js", version: VERSION },
+          campaign: seen.campaign,
           firstTouch: seen.firstTouch,
+          library: { name: "analytics-js", version: VERSION },
+          locale: navigator.language,
           page: {
+            title: document.title,
             url: location.href,
             path: location.pathname,
             search: location.search,
-            title: document.title,
             referrer: document.referrer,
           },
           screen: { width, height },

@@ -5,12 +5,13 @@ export function time(ageMs = 0): string {
 
 /** Return a UUID of version 7: RFC 9562, section 5.7. */
 export function uuid(): string {
-  const digits = time();
   const { crypto }: any = globalThis;
-  return `${digits.slice(0, 8)}-${digits.slice(8)}-7${
+  return (
+    time().replace(/.{8}/, "$&-") +
+    "-7" +
     // Old and odd runtimes, and pages without encryption, have to do with Math.random.
-    crypto && crypto.randomUUID
+    (crypto && crypto.randomUUID
       ? crypto.randomUUID().slice(15)
-      : "xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => ((Math.random() * 16) | 0).toString(16))
-  }`;
+      : "xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => ((Math.random() * 16) | 0).toString(16)))
+  );
 }
