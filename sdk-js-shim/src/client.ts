@@ -103,7 +103,7 @@ export function createClient(options: Options = {}): Analytics {
   }
 
   const all = () => away.concat(queue);
-  const isOut = () => (get("out") || out) == 1;
+  const isOut = () => (get("out") || out) > 0;
 
   // What the browser keeps
 
@@ -319,9 +319,9 @@ export function createClient(options: Options = {}): Analytics {
     let text: any;
     let retryAfter: any;
     const abort = new AbortController();
-    later(() => abort.abort(), REQUEST_TIMEOUT_MS, 1);
     try {
-      const answer = await fetch(url, {
+      later(() => abort.abort(), REQUEST_TIMEOUT_MS);
+      const answer = await (options.fetch || fetch)(url, {
         method: "POST",
         headers: { "content-type": "application/json", "x-api-key": key },
         body: `{"batch":[${batch}],"sentAt":${JSON.stringify(new Date())}}`,
@@ -331,8 +331,8 @@ export function createClient(options: Options = {}): Analytics {
       });
       // Unread, it would count against the 64 KiB.
       text = await answer.text();
-      retryAfter = answer.headers.get("retry-after");
       status = answer.status;
+      retryAfter = answer.headers.get("retry-after");
     } catch {
       // No answer, or half of one.
     }
@@ -381,7 +381,7 @@ export function createClient(options: Options = {}): Analytics {
   /** Another tab, another page, or the network is back. */
   function turn({ type }: { type: string }) {
     if (stopped) return removeEventListener(type, turn as any);
-    leaving = type == "pagehide" || (leaving && document.hidden);
+    leaving = type == "pagehide" || (document.hidden && leaving);
     send(leaving || document.hidden);
     goOn();
   }

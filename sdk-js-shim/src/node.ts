@@ -5,6 +5,7 @@ import * as fs from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createClient } from "./client";
+import { createRequests, type Requests } from "./requests";
 import type { Analytics, AnalyticsEvent, EventOptions, Options, OutboxStorage } from "./types";
 
 export type * from "./types";
@@ -18,6 +19,8 @@ export interface NodeOptions extends Options {
 
 // What `access(2)` calls write permission.
 const W_OK = 2;
+// How long a `flush()` of the program's own keeps it.
+const FLUSH_MS = 1e4;
 
 /**
  * Make a client for a program.
@@ -32,13 +35,13 @@ export function init(options: NodeOptions): Analytics {
   if (!apiKey || !apiUrl) throw new Error("init() needs apiKey and apiUrl");
   // What the caller gave with the event that is being taken.
   let given: EventOptions;
-  let giveUp = () => {};
   let hasLooked = false;
+  const requests = createRequests(options.fetch);
   const client = createClient({
     ...options,
     storage: options.storage || openStorage(apiKey, outbox),
-    later(work, ms, isDeadline) {
-      if (isDeadline) giveUp = work;
+    fetch: requests.fetch,
+    later(work, ms) {
       if (!hasLooked) {
         // What processes before us have left is taken over now: we may soon be gone.
         hasLooked = true;
@@ -50,6 +53,7 @@ export function init(options: NodeOptions): Analytics {
       return options.beforeSend ? options.beforeSend(own) : own;
     },
   });
+  keepForDelivery(client, requests, options.shutdownTimeout ?? 2000);
   // Whatever is called, the core knows nobody from the call before.
   const { reset } = client;
   const methods: Record<string, any> = client;
@@ -61,7 +65,6 @@ export function init(options: NodeOptions): Analytics {
       return method(...args);
     };
   }
-  deliverAtEnd(client, options.shutdownTimeout ?? 2000, () => giveUp());
   return client;
 }
 
@@ -75,25 +78,44 @@ function asOfProgram(event: AnalyticsEvent, given: EventOptions): AnalyticsEvent
   };
 }
 
-function deliverAtEnd(client: Analytics, timeoutMs: number, giveUp: () => void) {
-  let ends: number | undefined;
-  // It comes again after whatever we had to wait for.
-  const drain = () => {
-    ends ??= Date.now() + timeoutMs;
-    const left = ends - Date.now();
-    if (!client.stats().queued || left <= 0) return;
-    // A request that hangs would keep the program.
-    const patience = setTimeout(giveUp, left);
-    client.flush().then(() => clearTimeout(patience));
+/**
+ * Let *client* keep the program for what it has to deliver: for *timeoutMs* in all once there is
+ * nothing else to do, and as long after `stop()`. Its timers and requests keep nothing.
+ */
+function keepForDelivery(client: Analytics, requests: Requests, timeoutMs: number) {
+  const { flush, stats, stop } = client;
+  let left = timeoutMs;
+  // It comes again after whatever we, and others, had to wait for.
+  const drain = async () => {
+    // If the program lives on, so does delivery.
+    requests.resume();
+    if (!stats().queued || left <= 0) return;
+    const began = performance.now();
+    await keepUntil(flush(), left);
+    left -= performance.now() - began;
+    if (stats().queued) requests.giveUp();
   };
-  let { stop } = client;
   const end = () => {
     process.off("beforeExit", drain).off("exit", end);
     stop();
-    stop = () => {};
   };
-  client.stop = end;
   process.on("beforeExit", drain).on("exit", end);
+  client.flush = () => {
+    const settled = flush();
+    keepUntil(settled, FLUSH_MS);
+    return settled;
+  };
+  client.stop = () => {
+    end();
+    if (stats().queued) keepUntil(requests.settled(), timeoutMs);
+  };
+}
+
+/** Keep the program until *settled* is, for *ms* at most. */
+async function keepUntil(settled: Promise<unknown>, ms: number) {
+  let timer: any;
+  await Promise.race([settled, new Promise((done) => (timer = setTimeout(done, ms)))]);
+  clearTimeout(timer);
 }
 
 /** Keep what waits in *outbox* if there is one, a file for each client; all else is forgotten. */

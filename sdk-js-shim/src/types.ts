@@ -44,6 +44,24 @@ export interface OutboxStorage {
   removeItem(key: string): unknown;
 }
 
+/** What `fetch` is told beside the URL. */
+export interface BatchRequest {
+  method: string;
+  headers: Record<string, string>;
+  body: string;
+  keepalive: boolean;
+  redirect: "manual";
+  /** Gives the request up after 10 s. */
+  signal: AbortSignal;
+}
+
+/** What of the answer of `fetch` is used. */
+export interface BatchAnswer {
+  status: number;
+  headers: { get(name: string): string | null };
+  text(): string | Promise<string>;
+}
+
 export interface Options {
   /** The project's key, with the scope `ingest`. */
   apiKey?: string;
@@ -69,8 +87,10 @@ export interface Options {
   onError?: (rejection: Rejection) => void;
   /** Where events wait; default: `localStorage`, else memory. */
   storage?: OutboxStorage;
-  /** How to wait; default: `setTimeout`. *isDeadline*: *work* gives a request up. */
-  later?: (work: () => void, ms: number, isDeadline?: unknown) => unknown;
+  /** How to wait; default: `setTimeout`. */
+  later?: (work: () => void, ms: number) => unknown;
+  /** How to send a batch; default: the global `fetch`. */
+  fetch?: (url: string, request: BatchRequest) => Promise<BatchAnswer>;
   /** Another name of `apiUrl`. */
   endpoint?: string;
   /** Another name of `apiKey`. */

@@ -15,7 +15,7 @@ export function makeCertificate() {
     execFileSync("openssl", ["req", "-x509", ...kind, ...content], { stdio: "pipe" });
     return { key: readFileSync(keyFile), cert: readFileSync(certFile) };
   } catch (error) {
-    throw new Error("the browser tests need the program openssl: apt-get install openssl", {
+    throw new Error("these tests need the program openssl: apt-get install openssl", {
       cause: error,
     });
   } finally {

@@ -19,6 +19,7 @@ export async function bundle(name, format = "esm") {
       write: false,
       format,
       target: "es2019",
+      external: ["node:*"],
       define: { VERSION: JSON.stringify(VERSION) },
     });
     texts.set(key, built.outputFiles[0].text);

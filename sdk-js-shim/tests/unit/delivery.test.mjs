@@ -627,6 +627,19 @@ test("stop() twice does no harm, nor where there is no page", async (test) => {
   }
 });
 
+test("a fetch that is given sends, and no other", async (test) => {
+  const { collector, open } = await begin(test);
+  const urls = [];
+  const { fetch } = globalThis;
+  const own = (url, request) => (urls.push(url), fetch(url, request));
+  test.after(setGlobals({ fetch: () => assert.fail("the page's own") }));
+  const { client, name } = open({ options: { fetch: own } });
+  track(client, "a");
+  await client.flush();
+  assert.deepEqual(urls, [`${collector.url}/${name}/api/v1/events`]);
+  assert.deepEqual(names(collector), ["a"]);
+});
+
 test("flush() after stop() settles", async (test) => {
   const { collector, clock, open } = await begin(test);
   withRandom(test, 0.5);

@@ -13,6 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -20,11 +21,17 @@ import { fileURLToPath } from "node:url";
 
 import { writeModules } from "../support/modules.mjs";
 import { startRecorder } from "../support/recorder.mjs";
+import { waitFor } from "../support/waiting.mjs";
 
 const KEY = "ak_live_secret";
 const SHUTDOWN_MS = 1000;
+// How long a connection may take; it keeps a program meanwhile.
+const CONNECT_MS = 3000;
+const TRACK_TEN = 'for (let count = 0; count < 10; count++) client.track("late");';
 // What a busy machine may take to end a process; a request that hangs is given up after 10 s.
 const MACHINE_MS = 4000;
+// A program that has not ended by then never will.
+const STUCK_MS = 60_000;
 let programs = 0;
 const MODULES = await writeModules(["node"], { platform: "node" });
 const { init } = await import(`${MODULES}/node.mjs`);
@@ -54,7 +61,10 @@ function start(work, options, { flags = [], shell = ":", ...settings } = {}) {
   const file = new URL(`${MODULES}/program-${++programs}.mjs`);
   writeFileSync(file, program);
   const command = [process.execPath, ...flags, fileURLToPath(file)];
-  const child = spawn("bash", ["-c", `${shell}; exec "$@"`, "bash", ...command], settings);
+  const child = spawn("bash", ["-c", `${shell}; exec "$@"`, "bash", ...command], {
+    timeout: STUCK_MS,
+    ...settings,
+  });
   const seen = { child, said: [], errors: "" };
   let doneAt;
   child.stdout.on("data", (text) => {
@@ -99,6 +109,23 @@ async function refusingUrl() {
   return url;
 }
 
+/** Return the URL of a port where connections are begun and never made: its backlog is full. */
+async function deafUrl(t) {
+  const listener = `const server = require("net").createServer().listen(
+    { port: 0, host: "127.0.0.1", backlog: 1 }, () => console.log(server.address().port));`;
+  const deaf = spawn(process.execPath, ["-e", listener]);
+  const port = Number(await once(deaf.stdout, "data"));
+  deaf.kill("SIGSTOP");
+  const fillers = Array.from({ length: 8 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+  t.after(() => {
+    fillers.forEach((filler) => filler.destroy());
+    deaf.kill("SIGKILL");
+  });
+  // Two connections are made, for the backlog has room for one more than it says.
+  await Promise.all(fillers.slice(0, 2).map((filler) => once(filler, "connect")));
+  return `http://127.0.0.1:${port}`;
+}
+
 describe("in a program", { concurrency: 3 }, () => {
   test("a program that tracks and ends has delivered, and does not stay for it", async (t) => {
     const { collector } = await begin(t);
@@ -133,17 +160,102 @@ describe("in a program", { concurrency: 3 }, () => {
     assert.deepEqual(JSON.parse(said), [true, false, true]);
   });
 
-  for (const [how, open] of [
-    ["hangs", async (t) => (await begin(t, { mode: "hang" })).collector.url],
-    ["refuses connections", refusingUrl],
-    ["answers 503", async (t) => (await begin(t, { mode: 503 })).collector.url],
+  for (const [how, open, mostMs] of [
+    ["hangs", async (t) => (await begin(t, { mode: "hang" })).collector.url, 0],
+    ["refuses connections", refusingUrl, 0],
+    ["answers 503", async (t) => (await begin(t, { mode: 503 })).collector.url, 0],
+    ["lets no connection be made", deafUrl, CONNECT_MS],
   ]) {
-    test(`a program ends in time when the collector ${how}`, async (t) => {
-      const { lingered } = await run('client.track("late");', { apiUrl: await open(t) });
-      assert.ok(lingered > SHUTDOWN_MS - 300, `gave up after ${lingered} ms`);
-      assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
-    });
+    for (const [what, work, jitter, underWayMs] of [
+      ["an event waits", 'client.track("late");', 0.9, 0],
+      ["a retry comes at once", 'client.track("late");', 0, 0],
+      ["a batch is under way", TRACK_TEN, 0.9, mostMs],
+      ["stop() sends it", 'client.track("late"); client.stop();', 0.9, 0],
+    ]) {
+      test(`a program ends in time when the collector ${how} and ${what}`, async (t) => {
+        const { lingered } = await run(`Math.random = () => ${jitter}; ${work}`, {
+          apiUrl: await open(t),
+        });
+        if (!work.includes("stop"))
+          assert.ok(lingered > SHUTDOWN_MS - 300, `gave up after ${lingered} ms`);
+        assert.ok(lingered < SHUTDOWN_MS + underWayMs + MACHINE_MS, `stayed for ${lingered} ms`);
+      });
+    }
   }
+
+  test("a program ends in time when only another address of the collector answers, and hangs", async (t) => {
+    const { collector } = await begin(t, { mode: "hang" });
+    // Nobody listens at the first.
+    const lookup = `import dns from "node:dns";
+      const found = [["127.0.0.2", 4], ["127.0.0.1", 4]].map(([address, family]) => ({ address, family }));
+      dns.lookup = (name, options, done) =>
+        options.all ? done(null, found) : done(null, "127.0.0.1", 4);`;
+    const { lingered } = await run(
+      TRACK_TEN,
+      { apiUrl: collector.url.replace("127.0.0.1", "collector.test") },
+      { flags: [`--import=data:text/javascript,${encodeURIComponent(lookup)}`] },
+    );
+    assert.equal(collector.requests, 1);
+    assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
+  });
+
+  test("a program ends in time when the collector hangs on a connection that it had", async (t) => {
+    const { collector } = await begin(t);
+    const program = start(
+      `client.track("first");
+       await client.flush();
+       say("flushed");
+       for await (const line of process.stdin) break;
+       process.stdin.destroy();
+       ${TRACK_TEN}`,
+      { apiUrl: collector.url },
+    );
+    await hear(program, "flushed");
+    collector.mode = "hang";
+    program.child.stdin.end("\n");
+    const { lingered } = await program.ended;
+    assert.equal(collector.requests, 2);
+    assert.ok(lingered < SHUTDOWN_MS + MACHINE_MS, `stayed for ${lingered} ms`);
+  });
+
+  test("stop() keeps the program until what it sent has its outcome", async (t) => {
+    const { collector, outbox } = await begin(t);
+    await run('client.track("last"); client.stop();', { apiUrl: collector.url, outbox });
+    assert.deepEqual(collector.names(), ["last"]);
+    assert.deepEqual(filesIn(outbox), []);
+  });
+
+  test("a program that waits for flush() is kept until the collector is there", async (t) => {
+    const { collector } = await begin(t, { mode: 503 });
+    const waiting = start(
+      'client.track("awaited"); say("tracked"); await client.flush(); say("flushed");',
+      { apiUrl: collector.url, shutdownTimeout: 0 },
+    );
+    await waitFor(() => collector.requests > 1, "a retry");
+    collector.mode = "take";
+    const { code, said } = await waiting.ended;
+    assert.equal(code, 0);
+    assert.deepEqual(said, ["tracked", "flushed", "done"]);
+    assert.deepEqual(collector.names(), ["awaited"]);
+  });
+
+  test("a program that goes on after its end has come still delivers", async (t) => {
+    const { collector } = await begin(t, { mode: "hang" });
+    const program = start(
+      `client.track("first");
+       process.once("beforeExit", () => process.once("beforeExit", () => {
+         client.track("second");
+         say("goes on");
+         process.stdin.once("data", () => client.flush().then(() => process.stdin.destroy()));
+       }));`,
+      { apiUrl: collector.url, shutdownTimeout: 100 },
+    );
+    await hear(program, "goes on");
+    collector.mode = "take";
+    program.child.stdin.write("flush\n");
+    assert.equal((await program.ended).code, 0);
+    assert.deepEqual(collector.names(), ["first", "second"]);
+  });
 
   test("what could not be delivered is on disk, for its owner alone, and goes with the next program", async (t) => {
     const { collector, outbox } = await begin(t);
