@@ -52,7 +52,7 @@ export function createClient(options: Options = {}): Analytics {
   const url = `${options.apiUrl || options.endpoint || ""}`.replace(/\/+$/, "") + "/api/v1/events";
   const flushInterval = options.flushInterval || options.batchInterval || 5000;
   const batchSize: any = options.batchSize || 10;
-  const denied = ("" + options.denyProperties).split(/[ ,]+/);
+  const denied = ("" + options.denyProperties).split(/, */);
   const prefix = `analytics:${key}:`;
   const ownName = uuid();
   const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -152,12 +152,14 @@ export function createClient(options: Options = {}): Analytics {
   }
 
   function setCookies(seen: any) {
-    if (options.cookies) {
-      ["anonymous", "session"].map((kind, index) => {
-        const id = seen[kind + "Id"];
-        document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? (index ? SESSION_IDLE_MS / 1e3 : 34560000) : 0}`;
-      });
-    }
+    safely(
+      () =>
+        options.cookies &&
+        ["anonymous", "session"].map((kind, index) => {
+          const id = seen[kind + "Id"];
+          document.cookie = `analytics_${kind}_id=${id};path=/;samesite=lax;max-age=${id ? (index ? SESSION_IDLE_MS / 1e3 : 34560000) : 0}`;
+        }),
+    );
   }
 
   function reset() {
@@ -210,8 +212,7 @@ export function createClient(options: Options = {}): Analytics {
       }
       say("refused", members.type);
     });
-    if (!isTaken) stats.refused++;
-    return !!isTaken;
+    return !!isTaken || !++stats.refused;
   }
 
   const named = (type: string) => (name?: string, properties?: Values, given?: EventOptions) =>
@@ -246,16 +247,15 @@ export function createClient(options: Options = {}): Analytics {
   /** Write down what waits, tell those whose events do no more, and send if there is reason to. */
   function goOn() {
     keeping = 0;
-    let chars = queue.join().length;
-    while (chars > MAX_OUTBOX_CHARS) {
-      chars -= queue.shift()!.length;
-      stats.dropped++;
-    }
+    let chars = all().join().length;
+    queue = queue.filter(
+      (json) => chars <= MAX_OUTBOX_CHARS || ((chars -= json.length), !++stats.dropped),
+    );
     const events = all();
     const lease = leaving ? away.length && PARTING_LEASE_MS : LEASE_MS;
     set(ownName, events.length && [Date.now() + lease, ...events].join("\n"));
     waiters = waiters.filter(
-      ([own, done]) => (!stopped && own.some((event) => events.includes(event))) || done(),
+      ([own, done]) => (!stopped && events.some((event) => own.includes(event))) || done(),
     );
     if (!attempt && !stopped) {
       if (leaving || hurry || queue.length >= batchSize) send(leaving);
@@ -374,6 +374,7 @@ export function createClient(options: Options = {}): Analytics {
     stats.dropped += all().length;
     queue = [];
     away = [];
+    attempt = 0;
     reset();
     goOn();
   }

@@ -19,8 +19,19 @@ export interface NodeOptions extends Options {
 
 // What `access(2)` calls write permission.
 const W_OK = 2;
-// How long a `flush()` of the program's own keeps it.
+// How long a `flush()` of the program's own waits for the next delivery.
 const FLUSH_MS = 1e4;
+
+/** What the end of the program asks of a client. */
+interface Living {
+  drain(): void;
+  end(): void;
+}
+
+// All of them have one listener for each end of the program: Node warns of many.
+const living = new Set<Living>();
+const drainAll = () => living.forEach(({ drain }) => drain());
+const endAll = () => living.forEach(({ end }) => end());
 
 /**
  * Make a client for a program.
@@ -36,6 +47,7 @@ export function init(options: NodeOptions): Analytics {
   // What the caller gave with the event that is being taken.
   let given: EventOptions;
   let hasLooked = false;
+  let isStopped = false;
   const requests = createRequests(options.fetch);
   const client = createClient({
     ...options,
@@ -49,11 +61,17 @@ export function init(options: NodeOptions): Analytics {
       } else return setTimeout(work, ms).unref();
     },
     beforeSend(event) {
+      if (isStopped) return;
       const own = asOfProgram(event, given);
       return options.beforeSend ? options.beforeSend(own) : own;
     },
+    onError(rejection) {
+      if (options.onError) options.onError(rejection);
+      // What is in the event is not for a log.
+      else if (options.debug) console.warn(rejection.code, rejection.message);
+    },
   });
-  keepForDelivery(client, requests, options.shutdownTimeout ?? 2000);
+  keepForDelivery(client, requests, options.shutdownTimeout ?? 2000, () => (isStopped = true));
   // Whatever is called, the core knows nobody from the call before.
   const { reset } = client;
   const methods: Record<string, any> = client;
@@ -70,44 +88,64 @@ export function init(options: NodeOptions): Analytics {
 
 /** Return *event* without what only a page and its visitor have. */
 function asOfProgram(event: AnalyticsEvent, given: EventOptions): AnalyticsEvent {
+  const names = ["library", ...Object.keys(Object(given.context))];
   return {
     ...event,
     anonymousId: given.anonymousId ? event.anonymousId : undefined,
     sessionId: given.sessionId ? event.sessionId : undefined,
-    context: { library: event.context.library, ...given.context },
+    // By names, for the core has seen to it that the values can be written.
+    context: Object.fromEntries(names.map((name) => [name, event.context[name]])),
   };
 }
 
 /**
  * Let *client* keep the program for what it has to deliver: for *timeoutMs* in all once there is
- * nothing else to do, and as long after `stop()`. Its timers and requests keep nothing.
+ * nothing else to do, as long after `stop()`, and for a `flush()` while there is progress. Its timers
+ * and requests keep nothing. *takeNoMore*: from `stop()` on.
  */
-function keepForDelivery(client: Analytics, requests: Requests, timeoutMs: number) {
+function keepForDelivery(
+  client: Analytics,
+  requests: Requests,
+  timeoutMs: number,
+  takeNoMore: () => void,
+) {
   const { flush, stats, stop } = client;
   let left = timeoutMs;
-  // It comes again after whatever we, and others, had to wait for.
-  const drain = async () => {
-    // If the program lives on, so does delivery.
-    requests.resume();
-    if (!stats().queued || left <= 0) return;
+
+  /** Deliver what waits, for *ms* at most; return the time that took. */
+  async function deliver(ms: number) {
     const began = performance.now();
-    await keepUntil(flush(), left);
-    left -= performance.now() - began;
+    await keepUntil(flush(), ms);
     if (stats().queued) requests.giveUp();
+    return performance.now() - began;
+  }
+
+  const own: Living = {
+    // It comes again after whatever we, and others, had to wait for.
+    async drain() {
+      if (stats().queued && left > 0) left -= await deliver(left);
+    },
+    end() {
+      living.delete(own);
+      if (!living.size) process.off("beforeExit", drainAll).off("exit", endAll);
+      stop();
+    },
   };
-  const end = () => {
-    process.off("beforeExit", drain).off("exit", end);
-    stop();
-  };
-  process.on("beforeExit", drain).on("exit", end);
-  client.flush = () => {
+  if (!living.size) process.on("beforeExit", drainAll).on("exit", endAll);
+  living.add(own);
+
+  client.flush = async () => {
     const settled = flush();
-    keepUntil(settled, FLUSH_MS);
-    return settled;
+    let before;
+    do {
+      before = stats().delivered;
+      await keepUntil(settled, FLUSH_MS);
+    } while (stats().delivered > before);
   };
-  client.stop = () => {
-    end();
-    if (stats().queued) keepUntil(requests.settled(), timeoutMs);
+  client.stop = async () => {
+    takeNoMore();
+    if (stats().queued) await deliver(timeoutMs);
+    own.end();
   };
 }
 
@@ -136,29 +174,44 @@ function openStorage(key: string, outbox?: string): OutboxStorage {
   };
   let names: string[] = [];
   let own: string;
+  // Whose events are ours now, and on disk once ours are written: we may die at any time.
+  const adopted = new Set<string>();
+  const forget = () => {
+    for (const file of adopted) fs.rmSync(file, { force: true });
+    adopted.clear();
+  };
   return {
     get length() {
       names = outbox ? fs.readdirSync(folder).map((file) => prefix + file) : [];
-      names = names.filter((name) => fileOf(name) != own);
+      names = names.filter((name) => fileOf(name) != own && !adopted.has(fileOf(name)));
       return names.length;
     },
     key: (index) => names[index],
     getItem(name) {
       const file = fileOf(name);
-      const text = file ? fs.readFileSync(file, "utf8") : null;
-      return text && isOrphan(file) ? text.replace(/\d+/, "0") : text;
+      if (!file) return null;
+      try {
+        const text = fs.readFileSync(file, "utf8");
+        return isOrphan(file) ? text.replace(/\d+/, "0") : text;
+      } catch {
+        // Another user's, or gone meanwhile: leave it alone, as if its owner lived.
+        return `${Date.now() + 6e4}`;
+      }
     },
     setItem(name, value) {
       const file = fileOf(name);
       if (!file) return;
       own = file;
-      // Another process never sees half of it.
-      fs.writeFileSync(join(folder, owner), value, { mode: 0o600 });
-      fs.renameSync(join(folder, owner), own);
+      // Another process never sees half of it, and another thread writes its own.
+      const draft = join(folder, owner + name.slice(-36));
+      fs.writeFileSync(draft, value, { mode: 0o600 });
+      fs.renameSync(draft, own);
+      forget();
     },
     removeItem(name) {
       const file = fileOf(name);
-      if (file) fs.rmSync(file, { force: true });
+      if (file) adopted.add(file);
+      if (file == own) forget();
     },
   };
 }

@@ -1,38 +1,39 @@
 // HTTP requests from Node that keep no program alive, as those of `fetch` would.
 
+import dns from "node:dns";
 import * as http from "node:http";
 import * as https from "node:https";
-import { text } from "node:stream/consumers";
 import type { BatchAnswer, BatchRequest, Options } from "./types";
 
 // A connection that is being made keeps the program, whatever one does.
 const CONNECT_MS = 3e3;
+// A program that ends is gone by then.
+const END_MS = 100;
+const MAX_ANSWER_CHARS = 65_536;
 
 export type Requests = ReturnType<typeof createRequests>;
 
 /** Return what sends by *send*, and can let go of it. */
 export function createRequests(send: Options["fetch"] = request) {
   let isOver = false;
-  let abort: AbortController;
-  let underWay: Promise<unknown> = Promise.resolve();
+  const underWay = new Set<AbortController>();
   return {
-    fetch(url: string, details: BatchRequest) {
+    fetch(url: string, details: BatchRequest): Promise<BatchAnswer> {
       if (isOver) throw new Error("the program ends");
-      abort = new AbortController();
-      details.signal.onabort = () => abort.abort();
-      const answer = send(url, { ...details, signal: abort.signal });
-      underWay = Promise.allSettled([underWay, answer]).then(() => {});
-      return answer;
+      const own = new AbortController();
+      underWay.add(own);
+      details.signal.onabort = () => own.abort();
+      return Promise.race([
+        send(url, { ...details, signal: own.signal }),
+        // Not everything that sends obeys the signal.
+        new Promise<never>((_, reject) => (own.signal.onabort = reject)),
+      ]).finally(() => underWay.delete(own));
     },
-    /** Settles once there is no request under way. */
-    settled: () => underWay,
-    /** Abort the request, and begin none before `resume()`. */
+    /** Abort what is under way, and begin nothing until it is clear that the program lives on. */
     giveUp() {
       isOver = true;
-      abort?.abort();
-    },
-    resume() {
-      isOver = false;
+      setTimeout(() => (isOver = false), END_MS).unref();
+      underWay.forEach((own) => own.abort());
     },
   };
 }
@@ -44,17 +45,23 @@ function request(
 ): Promise<BatchAnswer> {
   return new Promise((resolve, reject) => {
     (/^https:/.test(url) ? https : http)
-      .request(url, { method, headers, signal }, (answer) =>
-        text(answer).then(
-          (said) =>
+      .request(url, { method, headers, signal, lookup }, (answer) => {
+        let text = "";
+        answer
+          .setEncoding("utf8")
+          .on("data", (part) => {
+            text += part;
+            if (text.length > MAX_ANSWER_CHARS) answer.destroy(new Error("the answer is too long"));
+          })
+          .on("error", reject)
+          .on("end", () =>
             resolve({
               status: answer.statusCode!,
               headers: { get: (name) => answer.headers[name] as string },
-              text: () => said,
+              text: () => text,
             }),
-          reject,
-        ),
-      )
+          );
+      })
       .on("socket", (socket) => {
         socket.unref();
         if (socket.connecting) {
@@ -69,5 +76,20 @@ function request(
       })
       .on("error", reject)
       .end(body);
+  });
+}
+
+const lookups = new Map<string, ((...found: any[]) => void)[]>();
+
+/** Look *host* up, once for all who ask meanwhile: it keeps the program, and nothing ends it early. */
+function lookup(host: string, options: dns.LookupOptions, done: (...found: any[]) => void) {
+  const key = host + JSON.stringify(options);
+  const waiting = lookups.get(key);
+  if (waiting) return void waiting.push(done);
+  lookups.set(key, [done]);
+  dns.lookup(host, options, (...found: any[]) => {
+    const all = lookups.get(key)!;
+    lookups.delete(key);
+    for (const tell of all) tell(...found);
   });
 }

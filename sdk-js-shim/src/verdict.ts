@@ -66,6 +66,6 @@ export function decide(
   const asked = /^\d+$/.test(retryAfter!) ? +retryAfter! * 1e3 : Date.parse(retryAfter!) - now;
   const floor = Math.min(asked > 0 ? asked : 0, MAX_RETRY_AFTER_MS);
   const most = Math.min(FIRST_RETRY_DELAY_MS * 2 ** (attempt - 1), MAX_RETRY_DELAY_MS);
-  const delay = status > 400 && status < 404 ? PROBE_MS : floor + jitter * most;
+  const delay = floor + (status > 400 && status < 404 ? PROBE_MS : jitter * most);
   return [Action.Again, [], delay, floor];
 }

@@ -1,12 +1,15 @@
 // What sends from Node, beside the `fetch` that it stands for, against a real server.
 
 import assert from "node:assert/strict";
+import dns from "node:dns";
 import { once } from "node:events";
 import { createServer, globalAgent } from "node:https";
 import { test } from "node:test";
 import { makeCertificate } from "../support/certificate.mjs";
 import { startCollector } from "../support/collector.mjs";
+import { tick } from "../support/page.mjs";
 import { load } from "../support/source.mjs";
+import { waitFor } from "../support/waiting.mjs";
 
 const { createRequests } = await load("requests");
 
@@ -75,23 +78,77 @@ for (const answer of ["hang", "endless"]) {
       const abort = new AbortController();
       const requests = createRequests();
       const ended = outcome(requests.fetch, url, abort);
-      while (!collector.requests.length) await new Promise(setImmediate);
+      while (!collector.requests.length) await tick();
       if (how == "giveUp()") requests.giveUp();
       else abort.abort();
       assert.equal(await ended, "no answer");
-      await requests.settled();
     });
   }
 }
 
-test("after giveUp() nothing is sent until resume()", async (t) => {
+test("after giveUp() nothing is sent until the program would have ended", async (t) => {
   const { collector, url } = await begin(t);
   const requests = createRequests();
   requests.giveUp();
   assert.equal(await outcome(requests.fetch, url), "no answer");
   assert.equal(collector.requests.length, 0);
-  requests.resume();
-  assert.equal((await outcome(requests.fetch, url)).status, 202);
+  await waitFor(async () => (await outcome(requests.fetch, url)).status == 202, "it sends again");
+});
+
+test("a request is aborted by its own signal alone", async (t) => {
+  const { collector, url } = await begin(t);
+  const requests = createRequests();
+  const first = new AbortController();
+  await outcome(requests.fetch, url, first);
+  collector.next("hang");
+  const second = outcome(requests.fetch, url);
+  while (collector.requests.length < 2) await tick();
+  // The deadline of the first comes long after its answer.
+  first.abort();
+  collector.requests[1].release();
+  assert.equal((await second).status, 202);
+});
+
+test("what does not obey the signal is given up all the same", async () => {
+  const abort = new AbortController();
+  const requests = createRequests(() => new Promise(() => {}));
+  const ended = outcome(requests.fetch, "http://127.0.0.1:1", abort);
+  abort.abort();
+  assert.equal(await ended, "no answer");
+});
+
+test("an answer that goes on and on is none, and ends the connection", async (t) => {
+  const { collector, url } = await begin(t);
+  collector.next({ status: 202, body: "x".repeat(65_600) });
+  assert.equal(await outcome(createRequests().fetch, url), "no answer");
+  collector.next({ status: 202, body: "x".repeat(65_000) });
+  assert.equal((await outcome(createRequests().fetch, url)).status, 202);
+});
+
+test("one lookup of a name serves all who ask meanwhile", async (t) => {
+  const { collector, url } = await begin(t);
+  const { lookup } = dns;
+  t.after(() => (dns.lookup = lookup));
+  const asked = [];
+  dns.lookup = (host, options, done) => asked.push([host, options, done]);
+  const requests = createRequests();
+  const named = url.replace("127.0.0.1", "collector.test");
+  const [first, second] = [outcome(requests.fetch, named), outcome(requests.fetch, named)];
+  await tick();
+  assert.deepEqual(
+    asked.map(([host]) => host),
+    ["collector.test"],
+  );
+  const [[, options, done]] = asked;
+  const found = [{ address: "127.0.0.1", family: 4 }];
+  options.all ? done(null, found) : done(null, "127.0.0.1", 4);
+  assert.equal((await first).status, 202);
+  assert.equal((await second).status, 202);
+  assert.equal(collector.requests.length, 2);
+  const third = outcome(requests.fetch, url.replace("127.0.0.1", "other.test"));
+  await tick();
+  asked[1][2](new Error("no such host"));
+  assert.equal(await third, "no answer");
 });
 
 test("connections are used again, and that stirs no warning", async (t) => {
@@ -102,7 +159,7 @@ test("connections are used again, and that stirs no warning", async (t) => {
   const requests = createRequests();
   for (let count = 0; count < 30; count++)
     assert.equal((await outcome(requests.fetch, url)).status, 202);
-  await new Promise(setImmediate);
+  await tick();
   process.off("warning", remember);
   assert.deepEqual(warnings, []);
 });
