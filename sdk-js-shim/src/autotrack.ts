@@ -62,7 +62,8 @@ export function autotrack(
     };
     // The title is changed after the route.
     const lookSoon = () => setTimeout(look);
-    look();
+    // Not at once: React's strict mode begins twice, and ends what it began first.
+    lookSoon();
     listen(document, "prerenderingchange", look);
     listen(window, "popstate", lookSoon);
     undo.push(follow(lookSoon), () => (isOver = true));

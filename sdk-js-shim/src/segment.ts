@@ -9,7 +9,7 @@ type Loose = any;
 /**
  * Return an object with the methods of analytics.js, which hands all to *client*.
  *
- * What differs: `integrations` are ignored; `identify` without a user keeps the traits for the one
+ * What differs: `integrations` and middlewares are ignored, `setAnonymousId` holds for this page; `identify` without a user keeps the traits for the one
  * that names it; a callback is called, and a promise settled, once the event is taken.
  */
 export function segment(client: Analytics & { init?: Loose } = standard): Loose {
@@ -59,6 +59,7 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
     track: (...args: Loose[]) =>
       call(args, ([event], values, given) => client.track(event, values, given)),
     page: (...args: Loose[]) => seen("page", args),
+    pageview: () => seen("page", []),
     screen: (...args: Loose[]) => seen("screen", args),
     identify: (...args: Loose[]) =>
       call(args, ([id], values, given) => {
@@ -68,7 +69,7 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
         if (userId) client.identify(userId, traits, given);
       }),
     group: (...args: Loose[]) =>
-      call(args, ([id], values, given) => client.group(id, values, given)),
+      call(args, ([id], values, given) => isText(id) && client.group(id, values, given)),
     alias: (...args: Loose[]) =>
       // It has no values of its own.
       call([{}, ...args], ([id, previousId = userId || ids.anonymousId], _, given) => {
@@ -91,9 +92,9 @@ export function segment(client: Analytics & { init?: Loose } = standard): Loose 
   facade.trackLink = facade.trackClick = trackAt.bind(null, "click");
   facade.trackForm = facade.trackSubmit = trackAt.bind(null, "submit");
   // What we have no use for must not fail.
-  for (const name of ["on", "once", "off", "addSourceMiddleware", "addIntegrationMiddleware"]) {
-    facade[name] = () => facade;
-  }
+  for (const name of ["on", "once", "off", "debug", "register"]) facade[name] = () => facade;
+  for (const what of ["Source", "Integration", "Destination"])
+    facade[`add${what}Middleware`] = facade.on;
   return facade;
 }
 

@@ -89,7 +89,7 @@ export interface Options {
   storage?: OutboxStorage;
   /** How to wait; default: `setTimeout`. */
   later?: (work: () => void, ms: number) => unknown;
-  /** How to send a batch; default: the global `fetch`. */
+  /** How to send a batch, obeying `signal`; default: the global `fetch`. */
   fetch?: (url: string, request: BatchRequest) => Promise<BatchAnswer>;
   /** Another name of `apiUrl`. */
   endpoint?: string;
@@ -126,13 +126,16 @@ export interface Analytics {
   alias(previousId: string | number, userId: string | number, options?: EventOptions): boolean;
   /** Forget the visitor, after a log-out: another `anonymousId`, another session. */
   reset(): void;
-  /** Send now; settles when every event taken before has its outcome. */
+  /**
+   * Send now; settles when every event taken before has its outcome. In Node also after 10 s
+   * without a delivery: `stats().queued` tells what still waits.
+   */
   flush(): Promise<void>;
   /** Take no more events, forget the visitor and what waits; remembered. */
   optOut(): void;
   /** Take events again; remembered. */
   optIn(): void;
-  /** Let go of the page: send what waits, end timers and listeners. */
+  /** Take nothing more, send what one request holds (in Node: all), end timers and listeners. */
   stop(): void;
   stats(): Stats;
 }

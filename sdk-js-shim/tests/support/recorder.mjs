@@ -8,7 +8,7 @@ const CORS = {
   "access-control-allow-headers": "content-type,x-api-key",
 };
 
-/** Start one. `mode` is `take`, `hang` (no answer at all) or an HTTP status. */
+/** Start one. `mode` is `take`, `hang` (no answer at all) or an HTTP status; `refuse` all with a reason. */
 export async function startRecorder({ mode = "take", port = 0 } = {}) {
   const events = [];
   const recorder = { mode, events, requests: 0 };
@@ -20,8 +20,11 @@ export async function startRecorder({ mode = "take", port = 0 } = {}) {
     if (recorder.mode == "hang") return;
     if (recorder.mode != "take") return response.writeHead(recorder.mode, CORS).end();
     const { batch } = JSON.parse(Buffer.concat(chunks));
-    events.push(...batch);
-    response.writeHead(202, CORS).end(JSON.stringify({ eventCount: batch.length, rejected: [] }));
+    const { refuse } = recorder;
+    const rejected = refuse ? batch.map((_, index) => ({ index, ...refuse })) : [];
+    if (!refuse) events.push(...batch);
+    const eventCount = batch.length - rejected.length;
+    response.writeHead(202, CORS).end(JSON.stringify({ eventCount, rejected }));
   });
   await once(server.listen(port, "127.0.0.1"), "listening");
   recorder.url = `http://127.0.0.1:${server.address().port}`;

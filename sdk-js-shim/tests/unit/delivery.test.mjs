@@ -292,6 +292,42 @@ for (const status of [401, 402, 403]) {
   });
 }
 
+test("a refused key with Retry-After is asked again after both", async (test) => {
+  const { collector, clock, open } = await begin(test);
+  const { client } = open();
+  collector.next({ status: 403, headers: { "retry-after": "120" } });
+  track(client, "a");
+  client.flush();
+  await until(() => clock.waits().includes(180_000));
+  clock.advance(180_000);
+  await idle(client);
+
+  assert.deepEqual(names(collector), ["a"]);
+});
+
+test("opting out and in again elsewhere during a pause does not end delivery", async (test) => {
+  const { collector, clock, storage, open } = await begin(test);
+  withRandom(test, 0.5);
+  const { client } = open();
+  collector.next({ status: 503 });
+  track(client, "a");
+  client.flush();
+  await until(() => clock.waits().includes(250));
+  const other = open();
+  other.client.optOut();
+  clock.advance(250);
+  await tick();
+  assert.equal(client.stats().dropped, 1);
+  other.client.optIn();
+  track(client, "b");
+  await tick();
+  clock.advance(5000);
+  await idle(client);
+
+  assert.deepEqual(names(collector), ["b"]);
+  assert.deepEqual(storage.boxes(), []);
+});
+
 test("413 halves the batch until it passes, at once and in order", async (test) => {
   const { collector, open } = await begin(test);
   const errors = [];

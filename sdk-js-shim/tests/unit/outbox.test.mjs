@@ -114,6 +114,26 @@ test("what does not fit beside what waits is taken over later, and none of it is
   assert.equal(names(collector).sort().join(""), "aaaaaabbbbbb");
 });
 
+test("what waits and what is under way together leave room for the next page to take over", async (test) => {
+  const { collector, clock, storage, open } = await begin(test);
+  collector.next("hang");
+  const page = open();
+  for (let count = 0; count < 1100; count++) page.client.track("a", { text: "x".repeat(100) });
+  await until(() => collector.requests.length == 1);
+  for (let count = 0; count < 40; count++) page.client.track("b");
+  await tick();
+  assert.ok(page.client.stats().dropped > 0);
+  const [[, left]] = storage.boxes();
+  page.die();
+  clock.advance(LEASE + 1);
+  const { client } = open();
+  clock.advance(1000);
+  await idle(client);
+
+  assert.equal(client.stats().adopted, left.split("\n").length - 1);
+  assert.equal(names(collector).filter((name) => name == "b").length, 40);
+});
+
 test("a page that lives keeps what it has, however long it waits", async (test) => {
   const { collector, clock, storage, open } = await begin(test);
   collector.next(...Array(2).fill({ status: 401 }));

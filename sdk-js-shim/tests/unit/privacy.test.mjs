@@ -86,6 +86,18 @@ test("opting out in the same task as the event leaves nothing of it", async (tes
   assert.equal(collector.requests.length, 0);
 });
 
+test("where cookies may not be set, all else goes on", async (test) => {
+  const { collector, open } = await begin(test);
+  const { client, document } = open({ options: { cookies: true } });
+  const set = () => assert.fail("this frame may have none");
+  Object.defineProperty(document, "cookie", { set });
+  assert.equal(client.track("a"), true);
+  client.reset();
+  await client.flush();
+  client.optOut();
+  assert.equal(collector.taken()[0].name, "a");
+});
+
 test("opting out works without storage, and forgets who it was", async (test) => {
   const { collector, open } = await begin(test);
   const page = open({ storage: undefined, options: { cookies: true } });
@@ -244,6 +256,14 @@ for (const [what, denyProperties] of [
     assert.deepEqual(identify.traits, { plan: "pro" });
   });
 }
+
+test("a name with a blank in it is denied", async (test) => {
+  const { collector, open } = await begin(test);
+  const { client } = open({ options: { denyProperties: ["Credit Card", "Phone"] } });
+  client.track("a", { "Credit Card": "1", Phone: "2", Card: 3 });
+  await client.flush();
+  assert.deepEqual(collector.taken()[0].properties, { Card: 3 });
+});
 
 test("without denyProperties no name is denied but `undefined`", async (test) => {
   const { collector, open } = await begin(test);

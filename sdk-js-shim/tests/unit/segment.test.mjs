@@ -150,6 +150,13 @@ test("group takes a group and its traits", () => {
   ]);
 });
 
+test("group without a group is no event", () => {
+  assert.deepEqual(
+    made((analytics) => analytics.group()),
+    [],
+  );
+});
+
 test("alias takes the new id first", () => {
   const events = made((analytics) => {
     analytics.alias("new", "old");
@@ -228,7 +235,10 @@ test("links and forms are tracked, one, several or none of them", () => {
 
 test("what only Segment has a use for does not fail", () => {
   const { analytics } = begin();
-  for (const name of ["on", "once", "off", "addSourceMiddleware", "addIntegrationMiddleware"]) {
+  for (const name of [
+    ...["on", "once", "off", "debug", "register"],
+    ...["addSourceMiddleware", "addIntegrationMiddleware", "addDestinationMiddleware"],
+  ]) {
     assert.equal(
       analytics[name](() => {}),
       analytics,
