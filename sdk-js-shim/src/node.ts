@@ -115,8 +115,7 @@ function keepForDelivery(
   /** Deliver what waits, for *ms* at most; return the time that took. */
   async function deliver(ms: number) {
     const began = performance.now();
-    await keepUntil(flush(), ms);
-    if (stats().queued) requests.giveUp();
+    if (!(await keepUntil(flush(), ms))) requests.giveUp();
     return performance.now() - began;
   }
 
@@ -149,11 +148,13 @@ function keepForDelivery(
   };
 }
 
-/** Keep the program until *settled* is, for *ms* at most. */
+/** Keep the program until *settled* is, for *ms* at most; return whether it is. */
 async function keepUntil(settled: Promise<unknown>, ms: number) {
   let timer: any;
-  await Promise.race([settled, new Promise((done) => (timer = setTimeout(done, ms)))]);
+  const isLate = new Promise((done) => (timer = setTimeout(done, ms, true)));
+  const isSettled = !(await Promise.race([settled, isLate]));
   clearTimeout(timer);
+  return isSettled;
 }
 
 /** Keep what waits in *outbox* if there is one, a file for each client; all else is forgotten. */

@@ -1,6 +1,6 @@
 // Tests wait for what they need to see, never for a time.
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 const POLL_MS = 20;
 
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
