@@ -1,5 +1,6 @@
 """Events on disk: kept in order, within bounds, and found by whoever comes next."""
 
+import errno
 import json
 import logging
 import os
@@ -85,6 +86,140 @@ def test_what_memory_has_no_room_for_goes_to_disk(make_outbox, adds_up):
     assert drain(outbox, 3) == events
     adds_up(outbox.stats())
     assert outbox.stats().delivered == 12
+
+
+class Turnstile:
+    """A lock that lets somebody else have a turn once its holder has gone through."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.turns = []
+
+    def __enter__(self):
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_):
+        self._depth -= 1
+        self._lock.release()
+        if self.turns and not self._depth:
+            self.turns.pop(0)()
+
+    def _is_owned(self):
+        return self._lock._is_owned()
+
+
+def test_what_is_taken_between_two_pieces_of_a_spill_is_not_lost(make_outbox, adds_up):
+    """A flush() that gives up moves events to disk while the worker goes on."""
+    outbox = make_outbox(max_events=10_000)
+    events = [b"%d" % number for number in range(1200)]
+    for event in events:
+        outbox.put(event)
+    outbox._lock = turnstile = Turnstile()
+
+    seen = []
+
+    def work():
+        """Deliver what is on disk already, and take some of what is in memory still."""
+        while outbox._spilled:
+            seen.extend(take(outbox))
+            outbox.settle(delivered=len(outbox.in_hand[0].events))
+        seen.extend(take(outbox))
+
+    # After what is in hand, after the first piece.
+    turnstile.turns = [lambda: None, work]
+    outbox.spill()
+    # The request failed, so the worker does the same.
+    outbox.spill()
+    outbox.settle(delivered=len(outbox.in_hand[0].events))
+    seen += drain(outbox)
+
+    assert seen == events
+    assert outbox.stats().dropped == {}
+    adds_up(outbox.stats())
+
+
+class FullDisk(Spool):
+    """A spool on a disk that may be full."""
+
+    is_full = False
+
+    def append(self, event):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "full")
+        super().append(event)
+
+
+def test_a_disk_that_fills_up_after_a_spill_leaves_the_room_in_memory(tmp_path, adds_up):
+    """In the order of the calls, whatever waits where."""
+    spool = FullDisk(
+        api_key=KEY, api_url="http://127.0.0.1:1", directory=tmp_path / "spool", max_bytes=2**28
+    )
+    outbox = Outbox(Counters(), max_events=5, spool=spool)
+    events = [b"%d" % number for number in range(16)]
+    for event in events[:6]:
+        outbox.put(event)
+    outbox.spill()
+    outbox.put(events[6])
+    spool.is_full = True
+    answers = [outbox.put(event) for event in events[7:13]]
+    spool.is_full = False
+    assert outbox.put(events[13]) == 13
+    spool.is_full = True
+    # What is on disk now is newer than what is in memory, and this would be newer still.
+    assert outbox.put(events[14]) == "queue_full"
+    spool.is_full = False
+    outbox.put(events[15])
+
+    assert answers == [8, 9, 10, 11, 12, "queue_full"]
+    assert drain(outbox, 3) == [*events[:12], events[13], events[15]]
+    adds_up(outbox.stats())
+    outbox.close()
+
+
+class Interrupted(Spool):
+    """A spool that a signal handler interrupts once, and tracks."""
+
+    handler = None
+
+    def append(self, event):
+        if (handler := self.handler) is not None:
+            self.handler = None
+            handler()
+        super().append(event)
+
+
+def test_the_worker_is_woken_when_a_signal_handler_tracks_in_the_middle(tmp_path):
+    """One of the two calls finds that nothing waited before."""
+    spool = Interrupted(
+        api_key=KEY, api_url="http://127.0.0.1:1", directory=tmp_path / "spool", max_bytes=2**28
+    )
+    outbox = Outbox(Counters(), max_events=5, spool=spool, is_durable=True)
+    answers = []
+    spool.handler = lambda: answers.append(outbox.put(b"handler"))
+    answers.append(outbox.put(b"main"))
+
+    assert sorted(answers) == [1, 2]
+    assert outbox.waiting()[1] < time.monotonic()
+    outbox.close()
+
+
+def test_events_whose_folder_was_deleted_are_there_again_at_the_end(make_outbox, adds_up):
+    """Some had their outcome before, and are not written again."""
+    outbox = make_outbox(is_durable=True)
+    events = [b"%d" % number for number in range(300)]
+    for event in events:
+        outbox.put(event)
+    assert take(outbox, 100) == events[:100]
+    outbox.settle(delivered=100)
+    assert take(outbox, 100) == events[100:200]
+    shutil.rmtree(next(iter(outbox._spool._own)).path.parent.parent)
+
+    assert outbox.close() == (200, 0)
+    assert outbox.stats().spooled == 200
+    adds_up(outbox.stats())
+    assert adopt_all(make_outbox()) == events[100:]
 
 
 @pytest.mark.parametrize("seed", range(30))

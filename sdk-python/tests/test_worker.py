@@ -1,5 +1,6 @@
 """Delivery, on a real connection: what is sent when, and what becomes of it."""
 
+import gc
 import itertools
 import threading
 import time
@@ -7,6 +8,8 @@ import time
 import httpx
 import pytest
 
+import analytics_sdk
+from analytics_sdk import segment
 from analytics_sdk.delivery import CIRCUIT_FAILURES, CIRCUIT_PAUSE_S
 
 FAULTS = {
@@ -29,6 +32,68 @@ FAULTS = {
     "Retry-After that makes no sense": lambda reply: reply.status(429, Retry_After="soon"),
     "Retry-After in the past": lambda reply: reply.status(503, Retry_After="-5"),
 }
+
+
+def test_durable_events_are_written_through_without_a_pause_too(
+    make_client, collector, eventually, monkeypatch
+):
+    """A power cut costs the last second, however busy the thread is."""
+    synced = []
+    sync = segment._sync
+    monkeypatch.setattr(segment, "_sync", lambda fd: (synced.append(fd), sync(fd)))
+    client = make_client(durable=True, batch_size=1)
+    # There is always a batch.
+    is_over = threading.Event()
+
+    def track():
+        while not is_over.is_set() and client.stats().taken < 20_000:
+            if client.stats().spooled < 50:
+                client.track("next")
+
+    client.track("first")
+    tracking = threading.Thread(target=track)
+    tracking.start()
+    eventually(lambda: client.stats().requests > 3)
+    synced.clear()
+    eventually(lambda: synced)
+    is_over.set()
+    tracking.join()
+
+
+def test_clients_that_were_let_go_keep_no_threads(make_client, closed_port, eventually):
+    """A program may make one for each job, and the collector be away for the day."""
+    before = threading.active_count()
+    for _ in range(5):
+        client = analytics_sdk.Client(
+            "ak_live_x", f"http://127.0.0.1:{closed_port}", shutdown_timeout_s=0.2
+        )
+        client.track("left")
+        del client
+    gc.collect()
+    eventually(lambda: threading.active_count() == before)
+
+    # And what they had waits on disk.
+    assert make_client().recover(10)
+
+
+def test_threads_that_notice_a_fork_together_lose_nothing(make_client):
+    """Where Python is not told of it, as in uWSGI, the first call of a child starts afresh."""
+    for _ in range(60):
+        client = make_client(batch_size=500)
+        client._worker.pid = -1
+        barrier, answers = threading.Barrier(4), []
+
+        def track(client=client, barrier=barrier, answers=answers):
+            barrier.wait()
+            answers.append(client.track("first"))
+
+        threads = [threading.Thread(target=track) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (answers.count(True), client.stats().taken) == (4, 4)
+        client.shutdown(5)
 
 
 def test_a_full_batch_goes_at_once(make_client, collector, eventually):

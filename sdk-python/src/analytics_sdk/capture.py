@@ -72,7 +72,7 @@ class Capture:
         """
         worker = self._worker
         if worker.pid != getpid():
-            worker.start_afresh()
+            worker.check_process()
         # The guard at the door. What a user tracks may raise anything, at any touch.
         try:
             if (reason := self._shut) is None:
@@ -116,6 +116,14 @@ class Capture:
             return True
         worker.counters.refuse(reason)
         return False
+
+    def pass_on(self, encoded: bytes) -> bytes | None:
+        """Return what of *encoded*, shaped as an event, may go to others; None if no event may."""
+        if self._shut is not None:
+            return None
+        if self._config.scrubber:
+            encoded, _ = encode(self._config.scrubber.scrub(orjson.loads(encoded)))
+        return encoded
 
     def _run_hooks(
         self, event: dict[str, Any], encoded: bytes, mended: Sequence[str]

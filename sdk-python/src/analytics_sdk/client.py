@@ -89,6 +89,13 @@ class Client:
         # A client that nobody holds any more delivers what it took, and lets its thread end.
         weakref.finalize(self, self._worker.retire).atexit = False
 
+    def _pass_on(self, encoded: bytes) -> bytes | None:
+        """For integrations: *encoded*, JSON shaped as an event, without what the lists forbid.
+
+        None while the client is not enabled, or opted out.
+        """
+        return self._capture.pass_on(encoded)
+
     def __repr__(self) -> str:
         return f"Client(api_url={self._config.api_url!r})"
 

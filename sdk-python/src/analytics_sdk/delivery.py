@@ -166,6 +166,8 @@ class Delivery:
             if close_by <= max(monotonic(), self._not_before):
                 return retry.Again("closing", inf)
             timeout_s = min(timeout_s, close_by - monotonic())
+        # Here too, for under load there is no pause.
+        self._sync()
         self._nudges_seen = self._orders.nudges
         body = pack(lot.events, datetime.now(timezone.utc))
         self._counters.request(len(body.content), is_retry=next(numbers) > 1)

@@ -132,11 +132,29 @@ class Outbox:
             if isinstance(error, SpoolFullError):
                 return "spool_full"
             self._failure = error
-            return "spool_failed" if self._is_durable else "queue_full"
-        waiting = len(self._waiting) + self._waiting_on_disk
-        if waiting == 1:
+            return "spool_failed" if self._is_durable else self._put_behind_disk(event)
+        if self._oldest_at == inf:
             self._oldest_at = time.monotonic()
-        return waiting
+            # Whatever the number is: a signal handler in the middle of this may have added one.
+            return 1
+        return len(self._waiting) + self._waiting_on_disk
+
+    def _put_behind_disk(self, event: bytes) -> int | str:
+        """Take *event* into memory after all, if what waits on disk is older than all there."""
+        is_newest = not self._waiting or self._spilled == self._waiting_on_disk
+        is_room = (
+            len(self._waiting) + self._out < self._max_events
+            and self._bytes + len(event) <= self._max_bytes
+        )
+        if not (is_newest and is_room) or self._spool is None:
+            return "queue_full"
+        if not self._waiting:
+            self._spool.begin()
+            self._spilled = self._waiting_on_disk
+        self._waiting.append(event)
+        self._bytes += len(event)
+        self._counters.taken += 1
+        return len(self._waiting) + self._waiting_on_disk
 
     def _tell(self) -> None:
         """Log what went wrong, without the lock: handlers of the program's have their own."""
@@ -315,6 +333,8 @@ class Outbox:
             # In pieces, for whoever calls `put()` meanwhile waits.
             while self._waiting and not self.is_closed:
                 with self._lock:
+                    # What was taken between two pieces is older than the next one.
+                    self._spill_in_hand(self._spool)
                     self._spill_waiting(self._spool)
         except SpoolFullError:
             return
@@ -372,9 +392,12 @@ class Outbox:
             self._out = self._bytes = 0
             self._oldest_at = inf
             self.is_closed = True
-            spooled = self._spooled
             if self._spool is not None:
-                self._spool.close()
+                lost = self._spool.close()
+                self._waiting_on_disk -= lost
+                self._counters.drop("spool_damaged", lost)
+                dropped += lost
+            spooled = self._spooled
         self._tell()
         self._tell_waiters()
         return spooled, dropped

@@ -143,8 +143,13 @@ class Deliverer(Protocol):
     def is_interrupted(self) -> bool:
         """Whether a signal came while it does what must come to its end first."""
 
-    def deliver_at_sigterm(self, *, is_end: bool) -> object:
-        """Deliver what waits, in a bounded time; unless *is_end*, more may come."""
+    def hurry(self) -> object:
+        """Begin to deliver what waits."""
+
+    def deliver_at_sigterm(self, *, is_end: bool, kept_s: float) -> object:
+        """Deliver what waits, in a bounded time of which others took *kept_s*; unless *is_end*,
+        more may come.
+        """
 
 
 # A call that a signal comes in the middle of is over by then.
@@ -186,8 +191,12 @@ class _SigtermHandler:
             again.daemon = True
             again.start()
             return
-        for deliverer in list(_deliverers):
-            deliverer.deliver_at_sigterm(is_end=is_end)
+        # All share the time, so those whose turn comes later begin now.
+        deliverers, began_at = list(_deliverers), monotonic()
+        for deliverer in deliverers:
+            deliverer.hurry()
+        for deliverer in deliverers:
+            deliverer.deliver_at_sigterm(is_end=is_end, kept_s=monotonic() - began_at)
         if callable(self._previous):
             self._previous(number, frame)
         elif is_end:

@@ -19,7 +19,7 @@ from typing import Final
 from analytics_sdk.orphans import Orphans
 from analytics_sdk.place import LOOK_AGAIN_S, Place
 from analytics_sdk.reading import Mark, Reading, bury, put_in_hand, read
-from analytics_sdk.segment import Segment, record
+from analytics_sdk.segment import MANY_EVENTS, READ_BYTES, Segment, record, settled_offset
 
 MAX_SEGMENT_BYTES: Final = 33_554_432
 MIN_SEGMENT_BYTES: Final = 65_536
@@ -267,16 +267,37 @@ class Spool:
 
     # Ending
 
-    def close(self) -> None:
-        """Let go of every segment; others may take over what is left in them."""
-        for segment in self._own:
-            with suppress(OSError):
+    def close(self) -> int:
+        """
+        Let go of every segment; others may take over what is left in them.
+
+        Returns how many events are lost, for somebody has deleted their file, and the disk has no
+        room for another.
+        """
+        lost = 0
+        for segment in list(self._own):
+            try:
                 if segment.is_done:
                     bury(segment)
-                else:
-                    segment.close()
+                    continue
+                if not segment.is_linked:
+                    self._write_again(segment)
+                segment.close()
+            except OSError:
+                lost += segment.waiting + segment.in_hand
         self._own, self._active, self._front = [], None, None
         self.orphans.release()
+        return lost
+
+    def _write_again(self, deleted: Segment) -> None:
+        """Write what needs delivery in a file without a name to one that others find."""
+        self._number += 1
+        copy = self._create(self._number)
+        deleted.read_at = settled_offset(deleted)
+        while deleted.read_at < deleted.end:
+            chunk = deleted.read(MANY_EVENTS, READ_BYTES)
+            copy.append(b"".join(map(record, chunk.events, chunk.taken_at)))
+        copy.close()
 
     def abandon(self) -> None:
         """Close the files in a forked child; the parent keeps them and its locks."""

@@ -67,6 +67,8 @@ class Worker:
         # Now, for the program may go to another directory later, or be there no more.
         self._spool_home = home(config.spool_dir)
         self.orders = Orders(threading.RLock())
+        self._births: dict[int, threading.RLock] = {}
+        self._is_retired = False
         self.start_afresh()
         restart_after_fork(self)
         _workers.add(self)
@@ -79,7 +81,6 @@ class Worker:
         if self._spool is not None:
             self._spool.abandon()
         random_tails.clear()
-        self.pid = getpid()
         self.counters = Counters()
         self._spool = self._make_spool()
         self.outbox = Outbox(
@@ -93,6 +94,8 @@ class Worker:
         self.orders.close_by = close_by
         self._thread: threading.Thread | None = None
         self._is_complete = True
+        # Last, for from here on other threads use what is above.
+        self.pid = getpid()
 
     def _make_spool(self) -> Spool | None:
         config = self._config
@@ -110,8 +113,12 @@ class Worker:
 
     def check_process(self) -> None:
         """Start afresh in a child that was forked behind Python's back, as uWSGI does."""
-        if self.pid != getpid():
-            self.start_afresh()
+        if self.pid == (pid := getpid()):
+            return
+        # One of this process alone: whoever had the parent's is not here to let it go.
+        with self._births.setdefault(pid, threading.RLock()):
+            if self.pid != pid:
+                self.start_afresh()
 
     def put(self, event: bytes) -> str | None:
         """Take *event* and return None, or the word for why not; does no I/O but to the spool."""
@@ -164,8 +171,9 @@ class Worker:
             return False
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            left_s = max(close_by - monotonic(), 0) + GRACE_S
-            thread.join(min(left_s, threading.TIMEOUT_MAX))
+            left_s = close_by - monotonic()
+            if left_s > 0:
+                thread.join(min(left_s + GRACE_S, threading.TIMEOUT_MAX))
         spooled, dropped = self.outbox.close()
         if spooled:
             message = "Events wait on disk for the next process, for they could not be delivered"
@@ -183,21 +191,36 @@ class Worker:
         return self.outbox.is_interrupted
 
     def retire(self) -> None:
-        """End the thread when all is delivered, for nobody is left who could track."""
-        self.orders.close(inf)
+        """End the thread, for nobody is left who could track: what is delivered late, or never,
+        must not keep one for each client that a program has let go.
 
-    def deliver_at_sigterm(self, *, is_end: bool) -> None:
-        """Deliver what waits for `shutdown_timeout_s` at most; unless *is_end*, more may come."""
+        Without a spool it stays until all is delivered.
+        """
+        self._is_retired = True
+        patience_s = inf if self._spool is None else self._config.shutdown_timeout_s
+        self.orders.close(monotonic() + patience_s)
+
+    def hurry(self) -> None:
+        """Begin to deliver all that waits."""
+        self.orders.flush(self.outbox.progress()[0])
+
+    def deliver_at_sigterm(self, *, is_end: bool, kept_s: float) -> None:
+        """
+        Deliver what waits; unless *is_end*, more may come.
+
+        For `shutdown_timeout_s` at most, less *kept_s*, the time that others took.
+        """
+        left_s = max(self._config.shutdown_timeout_s - kept_s, 0)
         if is_end:
-            self.shutdown(self._config.shutdown_timeout_s)
-        else:
-            self.flush(self._config.shutdown_timeout_s)
+            self.shutdown(left_s)
+        elif not self.flush(left_s):
+            self.outbox.spill()
 
     def _exit(self) -> None:
         # All clients of a process share the time, so those whose turn comes later begin now.
         kept_s = seconds_at_exit()
         for worker in list(_workers):
-            worker.orders.flush(worker.outbox.progress()[0])
+            worker.hurry()
         self.shutdown(max(self._config.shutdown_timeout_s - kept_s, 0))
 
     def _start(self) -> bool:
@@ -257,6 +280,6 @@ class Worker:
                 delivery.run()
         finally:
             self._thread = None
-            if self.orders.close_by == inf:
+            if self._is_retired:
                 self.outbox.close()
                 forget_at_exit(self._exit)

@@ -40,6 +40,26 @@ def test_events_are_delivered_and_the_exit_status_is_the_signals(run, collector)
     assert collector.names == ALL
 
 
+def test_all_clients_share_the_time(run_program, black_hole):
+    """Who runs programs waits for some seconds, and then kills."""
+    began = time.monotonic()
+    program = run_program(
+        f"""
+        for _ in range(6):
+            client = analytics.Client(
+                handle_sigterm=True, shutdown_timeout_s=3, api_url="{black_hole}"
+            )
+            client.track("late")
+            globals().setdefault("clients", []).append(client)
+        os.kill(os.getpid(), signal.SIGTERM)
+        """
+    )
+
+    assert program.returncode == -signal.SIGTERM, program.stderr
+    # One after the other they would take 18 s.
+    assert time.monotonic() - began < 12
+
+
 def test_without_the_setting_the_signal_is_not_touched(run):
     """A library that takes signals unasked breaks programs."""
     program = run("""

@@ -479,6 +479,8 @@ def test_the_trace_has_one_id_whoever_names_it(make_client, collector, event, ru
         {"httpMethod": "G\nET", "resource": 7, "requestContext": {"identity": None}},
         {"httpMethod": "GET", "resource": "/\n" + "x" * 999, "multiValueHeaders": {7: None}},
         {"httpMethod": "GET", "headers": {"cookie": [7]}, "multiValueHeaders": {"cookie": [7]}},
+        {"httpMethod": "GET", "path": "/\ud800"},
+        {"httpMethod": "GET", "path": "/", "queryStringParameters": {"q": "\ud800"}},
         {**HTTP_API, "cookies": [7]},
         {**HTTP_API, "cookies": "a=b", "rawPath": None, "rawQueryString": 7},
         {**REST_API, "queryStringParameters": [], "multiValueQueryStringParameters": {"a": None}},

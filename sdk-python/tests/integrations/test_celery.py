@@ -148,6 +148,25 @@ def identity(event):
 # Context
 
 
+@pytest.mark.usefixtures("worker")
+def test_what_may_not_be_tracked_does_not_go_to_the_broker(make_client, published):
+    """Denied properties stay here, and all of it does for who has opted out."""
+    client = make_client(batch_size=1, deny_keys=["email"])
+    TRACKERS.append(client)
+    install(client=client)
+    with context(user_id="u-1", properties={"email": "ada@example.com", "plan": "pro"}):
+        look.delay()
+        client.opt_out()
+        look.delay()
+    uninstall()
+    TRACKERS.remove(client)
+
+    first, second = published
+    assert "pro" in first[HEADER]
+    assert "ada@example.com" not in first[HEADER]
+    assert HEADER not in second
+
+
 @pytest.mark.usefixtures("worker", "client")
 def test_a_task_runs_in_the_context_in_which_it_was_published(stored, published):
     """Ids, properties, request id and trace id arrive; what else a context holds stays behind."""

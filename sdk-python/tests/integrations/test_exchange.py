@@ -1,7 +1,9 @@
 """How a request ends, and the event that tells it."""
 
 import asyncio
+import contextvars
 import random
+import types
 
 import pytest
 
@@ -30,6 +32,22 @@ def recorder():
 def exchange(recorder, method="GET", request=None, **options):
     checked = checked_options({"client": recorder, **options})
     return Exchange(checked, request, method, Scope(None))
+
+
+def test_a_request_that_another_task_closes_is_tracked(recorder):
+    """As a server does with what is left when it ends, or the garbage collector."""
+    request = exchange(recorder, route=lambda _: "/orders/{id}")
+
+    @types.coroutine
+    def serve():
+        with request:
+            yield
+
+    coroutine = serve()
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+
+    assert [call[0] for call in recorder.calls] == ["GET /orders/{id}"]
 
 
 @pytest.mark.parametrize(

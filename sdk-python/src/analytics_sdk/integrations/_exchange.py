@@ -6,6 +6,7 @@ Knows no framework: the integrations say when something has happened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from contextvars import Token
 from functools import lru_cache, partial
 from types import TracebackType
@@ -76,7 +77,9 @@ class Exchange:
     ) -> None:
         self._inside = current.get()
         if self._token is not None:
-            current.reset(self._token)
+            # A coroutine may be closed by another task than it ran in.
+            with suppress(ValueError):
+                current.reset(self._token)
             self._token = None
         if error is not None:
             self.finish(error)

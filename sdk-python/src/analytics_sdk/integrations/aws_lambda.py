@@ -290,7 +290,7 @@ def _request_of(event: Any) -> _Request | None:
         method=method if method in METHODS else "OTHER",
         route=route or None,
         scheme=scheme if scheme in ("http", "https") else "https",
-        path=quote(path or "/", safe=f"{UNQUOTED}%"),
+        path=quote(path or "/", safe=f"{UNQUOTED}%", errors="replace"),
         query=query,
         ip=address_of(seen),
         headers=headers,
@@ -314,7 +314,8 @@ def _headers_of(event: Mapping[str, Any]) -> dict[str, str]:
 def _query_of(event: Mapping[str, Any], *, is_encoded: bool) -> str:
     parameters = _mapping(event.get("multiValueQueryStringParameters"))
     parameters = parameters or _mapping(event.get("queryStringParameters"))
-    return urlencode(parameters, doseq=True, safe="%+" if is_encoded else "")
+    safe = "%+" if is_encoded else ""
+    return urlencode(parameters, doseq=True, safe=safe, errors="replace")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -151,8 +151,13 @@ class _Handlers:
         if scope is None or not isinstance(headers, dict):
             return
         # A task that is retried brings the header it came with; this one is newer.
-        if (header := _written(scope)) is not None:
-            headers[HEADER] = header
+        if (header := _written(scope)) is None:
+            return
+        client = analytics_sdk._default.get() if self.client is None else self.client
+        if client is not None:
+            header = client._pass_on(header)
+        if header is not None:
+            headers[HEADER] = header.decode()
 
     def begin(self, task: Any, **_: Any) -> None:
         """Enter the context that came with the task."""
@@ -280,7 +285,7 @@ def _inside(scope: Scope) -> Iterator[None]:
 # The header
 
 
-def _written(scope: Scope) -> str | None:
+def _written(scope: Scope) -> bytes | None:
     """Return *scope* as the header has it, or None if there is nothing to say."""
     ids = {name: _identifier(getattr(scope, attribute)) for name, attribute in IDS.items()}
     # Whoever made the block may have given anything; an event would be refused for it.
@@ -297,10 +302,10 @@ def _written(scope: Scope) -> str | None:
         with suppress(MisuseError):
             whole, _ = encode({**content, "properties": properties})
         if whole is not None and len(whole) <= MAX_HEADER_BYTES:
-            return whole.decode()
+            return whole
         _log.warning("large_context", "A task is published without the context's properties")
     header, _ = encode(content)
-    return header.decode()
+    return header
 
 
 def _known(values: dict[str, str | None]) -> dict[str, str]:

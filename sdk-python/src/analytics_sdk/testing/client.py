@@ -77,6 +77,11 @@ class _Sink:
         self.pid = getpid()
         self.counters: Counters = _Counters(self._recorder)
 
+    def check_process(self) -> None:
+        """Do so in one that was forked behind Python's back, too."""
+        if self.pid != getpid():
+            self.start_afresh()
+
     def put(self, event: bytes) -> str | None:
         """Record *event*, or return the word for why not."""
         __tracebackhide__ = True
