@@ -204,7 +204,7 @@ async def build_services(settings: Settings) -> Services:
     writer.start()
     sessions = Sessions(RedisSessionStore(redis), PostgresSessionHistory(door_pool))
     usage = KeyUsage()
-    dead_letters = PostgresDeadLetters(read_pool)
+    dead_letters = PostgresDeadLetters(books_pool)
     report = SchemaReport()
     plans = Plans(PostgresSchemas(door_pool))
     jobs: tuple[Job, ...] = (
@@ -247,8 +247,9 @@ async def build_services(settings: Settings) -> Services:
         outage=outage,
         jobs=jobs,
         dead_letters=dead_letters,
-        administration=Administration(read_pool, settings.secret),
-        schemas=PostgresSchemas(read_pool),
+        # Whoever asks long questions must not keep a key from being revoked.
+        administration=Administration(books_pool, settings.secret),
+        schemas=PostgresSchemas(books_pool),
         pools=(write_pool, door_pool, books_pool, read_pool),
         redis=redis,
     )

@@ -72,6 +72,24 @@ def test_our_commits_wait_for_the_disk_even_if_the_server_is_changed_later(
     run(pool.close())
 
 
+def test_a_server_that_runs_goes_on_after_the_next_version_has_migrated(
+    empty_database, connection, run
+):
+    """New connections too: an upgrade migrates first, then replaces one server after another."""
+    run(migrate(empty_database))
+    pool = run(connect_pool(empty_database, **SIZE))
+
+    run(connection.execute("insert into schema_migrations values (9999, 'later', '')"))
+    run(pool.expire_connections())
+    assert run(pool.fetchval("select 1")) == 1
+
+    run(connection.execute("delete from schema_migrations where version < 3"))
+    run(pool.expire_connections())
+    with pytest.raises(ConfigurationError, match="lacks"):
+        run(pool.fetchval("select 1"))
+    run(pool.close())
+
+
 def test_a_safe_server_is_accepted(connection, run):
     """Postgres as it comes is good enough."""
     run(check_durability(connection))

@@ -146,6 +146,19 @@ def test_several_identifies_of_a_group_are_merged_in_their_order(store, row, tra
     assert traits("without traits") == {}
 
 
+@pytest.mark.parametrize(
+    "first",
+    [{"bio": "a" * 66_000}, {f"trait-{n}": "" for n in range(1200)}],
+    ids=["a trait that packs well", "many small ones"],
+)
+def test_a_user_with_too_many_traits_gets_no_new_ones(store, row, traits, run, first):
+    """However well they pack: each identify writes all of them anew, in the commit of others."""
+    run(store.append([identify(row, 1, **first)]))
+    run(store.append([identify(row, 2, plan="pro")]))
+
+    assert traits("u") == first
+
+
 def test_a_duplicate_identify_is_not_merged_again(store, row, traits, run):
     """A late retry, even one that was changed, does not alter a user."""
     first = identify(row, 1, plan="free")

@@ -178,6 +178,25 @@ def test_no_project_takes_the_name_where_there_is_no_installations_project_yet(s
 # Keys
 
 
+def test_who_asks_long_questions_does_not_keep_keys_from_being_managed(site, mine):
+    """A key that got into wrong hands can be revoked, whatever it is used for meanwhile."""
+    pool = site.services.pools[-1]
+
+    async def take_all():
+        return [await pool.acquire() for _ in range(pool.get_max_size())]
+
+    async def give_back(held):
+        for connection in held:
+            await pool.release(connection)
+
+    held = site.run(take_all())
+    try:
+        mine.new_key()
+        assert len(mine.data("GET", KEYS)["keys"]) == 2
+    finally:
+        site.run(give_back(held))
+
+
 def test_a_new_key_is_shown_once_and_works(site, mine):
     """The answer to its making is the only one that holds it."""
     made = mine.new_key(name="web", allowedOrigins=["https://Shop.example.org:443/"])

@@ -41,11 +41,14 @@ class Store:
         self.is_away = False
         self.loses_answers = False
         self.groups: list[int] = []
+        self.most_rows = 10**9
 
     async def append(self, rows: Sequence[EventRow]) -> list[int]:
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")
+        if len(rows) > self.most_rows:
+            raise StoreUnavailable("too late")
         if any(row.name == "poison" for row in rows):
             raise RowsRefused("poison")
         duplicates = [n for n, row in enumerate(rows) if row.message_id in self.known]
@@ -134,6 +137,24 @@ def test_nobody_is_answered_before_the_disk_has_it(tmp_path, run):
 
             assert await answering == "spooled"
             assert not early
+
+    run(scenario())
+
+
+def test_what_takes_too_long_together_comes_home_in_parts(tmp_path, run):
+    """Else the head of the spool would keep all behind it for ever."""
+
+    async def scenario() -> None:
+        async with scene(tmp_path) as s:
+            s.store.is_away = True
+            names = [f"{number}" for number in range(50)]
+            await s.write(*names)
+            await s.write("behind")
+            s.store.most_rows = 3
+            s.store.is_away = False
+            await s.come_home()
+
+            assert s.store.names == [*names, "behind"]
 
     run(scenario())
 

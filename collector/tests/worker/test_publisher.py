@@ -7,6 +7,7 @@ import signal
 
 import asyncpg
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from analytics_collector.adapters.redis.client import REDIS_FAILURES, connect
 from analytics_collector.adapters.redis.names import STREAM
@@ -242,6 +243,32 @@ def test_what_a_consumer_has_not_had_is_never_trimmed(plant, run, monkeypatch, s
                 await log.apply(DailyCounts(), unseen[:7])
 
             assert lengths[-1] < 40 - 14  # something was trimmed at all
+
+    run(scenario())
+
+
+def test_a_full_redis_makes_room_of_what_all_have_passed(plant, run, new_event):
+    """Else nothing would ever be published again, though nobody needs what fills it."""
+
+    async def scenario() -> None:
+        async with plant.log() as log:
+            publisher = plant.publisher(log)
+            large = {"text": "x" * 90_000}
+            for _ in range(20):
+                await plant.commit(new_event(properties=large))
+            await plant.publish_all(publisher)
+            await log.apply(DailyCounts(), await log.after(await log.slowest_cursor(), 100))
+            used = (await plant.redis.info("memory"))["used_memory"]
+            await plant.redis.config_set("maxmemory", used + 20_000)
+            try:
+                await plant.commit(new_event(properties=large))
+                with pytest.raises(OutOfMemoryError):
+                    await plant.publish_all(publisher)
+                await plant.publish_all(publisher)
+            finally:
+                await plant.redis.config_set("maxmemory", 0)
+            last = await plant.pool.fetchval("select max(commit_id) from commits")
+            assert (await plant.streamed())[-1] == str(last)
 
     run(scenario())
 

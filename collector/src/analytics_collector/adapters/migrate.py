@@ -78,11 +78,20 @@ async def migrate(database_url: str, migrations: list[Migration] | None = None) 
         await connection.close()
 
 
-async def check_schema(connection: asyncpg.Connection) -> None:
-    """Raise `ConfigurationError` unless the schema is the one of this version."""
+async def check_schema(connection: asyncpg.Connection, *, is_running: bool = False) -> None:
+    """Raise `ConfigurationError` unless the schema is the one of this version.
+
+    Whoever *is_running* goes on with a newer one: an upgrade migrates first.
+    """
     exists = await connection.fetchval("select to_regclass('schema_migrations') is not null")
     applied = await _applied(connection) if exists else {}
-    pending = _pending(load_migrations(), applied)
+    known = load_migrations()
+    if is_running:
+        versions = {migration.version for migration in known}
+        applied = {
+            version: checksum for version, checksum in applied.items() if version in versions
+        }
+    pending = _pending(known, applied)
     if pending:
         raise ConfigurationError(
             f"the database lacks {', '.join(m.name for m in pending)}: "

@@ -19,7 +19,13 @@ from analytics_collector import metrics
 from analytics_collector.errors import StoreUnavailable
 from analytics_collector.ingest.rejected import RejectedEvents
 from analytics_collector.ingest.write import MAX_GROUP_BYTES, MAX_GROUP_EVENTS, GroupWriter
-from analytics_collector.interfaces import SPOOL_IS_FULL, Spool, SpoolFull, SpoolState
+from analytics_collector.interfaces import (
+    SPOOL_IS_FULL,
+    Spool,
+    SpooledRows,
+    SpoolFull,
+    SpoolState,
+)
 from analytics_collector.model import EventRow
 
 logger = logging.getLogger(__name__)
@@ -57,6 +63,8 @@ class Spooling:
         self._task: asyncio.Task[None] | None = None
         self._state: SpoolState | None = None
         self._turned_away = False
+        # At once; fewer after the store has failed at them.
+        self._most_events = MAX_GROUP_EVENTS
 
     def start(self) -> None:
         """Begin to drain; needs a running event loop."""
@@ -128,14 +136,12 @@ class Spooling:
         if found is None:
             await self._spool.remove("0", [])  # no record and yet a mark: take that away
             return 0
-        stored = await self._home.write(found.rows, found.size_bytes)
-        refused = [found.rows[position] for position in stored.refused]
+        refused, duplicates = await self._bring_home(found)
         await self._spool.remove(found.until, refused)
         if self._rejected is not None:  # only now, or they would be noted each time this fails
             self._rejected.note_spooled(refused)
         self._turned_away = False
         self._rate.add(found.size_bytes)
-        duplicates = len(stored.duplicates)
         new = len(found.rows) - duplicates - len(refused)
         for outcome, count in (
             ("stored", new),
@@ -144,6 +150,26 @@ class Spooling:
         ):
             metrics.SPOOL_DRAINED.labels(outcome).inc(count)
         return len(found.rows)
+
+    async def _bring_home(self, found: SpooledRows) -> tuple[list[EventRow], int]:
+        """Write what was *found*; return what the store refused and how many it had already."""
+        refused: list[EventRow] = []
+        duplicates = 0
+        left = list(found.rows)
+        while left:
+            rows = left[: self._most_events]
+            try:
+                stored = await self._home.write(rows, found.size_bytes)
+            except StoreUnavailable:
+                # Perhaps it took too long, as so many would the next time. If one alone fails it
+                # is not that.
+                self._most_events = len(rows) // 2 or MAX_GROUP_EVENTS
+                raise
+            refused += [rows[position] for position in stored.refused]
+            duplicates += len(stored.duplicates)
+            del left[: len(rows)]
+        self._most_events = min(2 * self._most_events, MAX_GROUP_EVENTS)
+        return refused, duplicates
 
     async def _run(self) -> None:
         while True:

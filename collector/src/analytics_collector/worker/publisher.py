@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from redis.exceptions import OutOfMemoryError
+
 from analytics_collector import metrics
 from analytics_collector.adapters.postgres.log import CommitLog
 from analytics_collector.adapters.redis.stream import EventStream
@@ -35,7 +37,8 @@ class Publisher:
         self._stream = stream
         self._tail: Cursor | None = None
         self._cursor: Cursor | None = None
-        self._since_trim = 0
+        # Whoever was here before may have left more than is to be kept.
+        self._since_trim = _TRIM_EVERY
 
     async def run(self) -> None:
         """Publish for ever; raises what Postgres or Redis raise."""
@@ -59,7 +62,13 @@ class Publisher:
             if await self._stream.tail() != self._tail:
                 self._forget()
             return 0
-        if not await self._stream.append(self._tail, entries):
+        try:
+            is_appended = await self._stream.append(self._tail, entries)
+        except OutOfMemoryError:
+            # It would be full for ever: what all have passed makes room.
+            await self._trim(keep_entries=0, keep_bytes=0)
+            raise
+        if not is_appended:
             self._forget()
             return 0
         self._tail = self._cursor = entries[-1].cursor
@@ -88,5 +97,8 @@ class Publisher:
         self._since_trim += appended
         if self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
-            slowest = await self._log.slowest_cursor()
-            await self._stream.trim(_KEEP_ENTRIES, _KEEP_BYTES, slowest)
+            await self._trim(_KEEP_ENTRIES, _KEEP_BYTES)
+
+    async def _trim(self, keep_entries: int, keep_bytes: int) -> None:
+        slowest = await self._log.slowest_cursor()
+        await self._stream.trim(keep_entries, keep_bytes, slowest)

@@ -88,6 +88,23 @@ def test_secrets_are_taken_out_of_urls(url, scrubbed, campaign):
     assert clean_url(url, "campaign") == campaign
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["a" * 490, "a." * 245, "a@" * 245, "eyJ" * 163, "a" * 250 + "@" + "b." * 120 + "-"],
+    ids=lambda value: value[:6],
+)
+def test_a_url_of_long_parameters_is_cleaned_in_no_time(value):
+    """A few KB on the wire are a megabyte of those, and all requests wait meanwhile."""
+    url = "https://x/?" + "&".join(f"p{number}={value}" for number in range(199))
+    times = []
+    for turn in range(3):
+        started = time.process_time()
+        clean_url(f"{url}&turn={turn}", "scrub")
+        times.append(time.process_time() - started)
+
+    assert min(times) < 0.1
+
+
 def test_all_urls_of_a_page_are_cleaned():
     """Also the query that stands apart, and the page that is only its URL."""
     page = {"url": "/a?key=1", "referrer": "/b?key=1", "search": "key=1", "title": "?key=1"}

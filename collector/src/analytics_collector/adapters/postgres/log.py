@@ -245,7 +245,14 @@ async def open_log(database_url: str, timeout_s: float) -> AsyncIterator[CommitL
         database_url,
         timeout=timeout_s,
         command_timeout=30.0,
-        server_settings={"application_name": "analytics-collector worker", "TimeZone": "UTC"},
+        server_settings={
+            "application_name": "analytics-collector worker",
+            "TimeZone": "UTC",
+            # A host that vanishes must not keep the lock of the active worker for hours.
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        },
     )
     try:
         yield CommitLog(connection)

@@ -89,7 +89,7 @@ async def connect_pool(
         max_size=max_size,
         timeout=timeout_s,
         command_timeout=timeout_s,
-        init=_check,
+        init=_check_again,
         reset=_keep,
         # Even if the server is reconfigured while we run, our commits wait for the disk.
         server_settings={"synchronous_commit": "on", "application_name": "analytics-collector"},
@@ -108,6 +108,11 @@ def lend(pool: asyncpg.Pool) -> Any:
 async def _check(connection: asyncpg.Connection) -> None:
     await check_durability(connection)
     await check_schema(connection)
+
+
+async def _check_again(connection: asyncpg.Connection) -> None:
+    await check_durability(connection)
+    await check_schema(connection, is_running=True)
 
 
 async def _keep(connection: asyncpg.Connection) -> None:

@@ -72,7 +72,8 @@ class EventStream:
         *slowest* is the cursor of our slowest consumer; other consumer groups of the stream are
         asked of Redis. Nothing at or behind any of them goes.
         """
-        size_bytes = await self._redis.memory_usage(STREAM) or 0
+        # Of all entries, for a sample of them says little where some are large.
+        size_bytes = await self._redis.memory_usage(STREAM, samples=0) or 0
         if await self._redis.xlen(STREAM) <= keep_entries and size_bytes <= keep_bytes:
             return
         places = [slowest, *await self.places_of_groups()]

@@ -28,8 +28,9 @@ _SECRET_NAME: Final = re.compile(
 )
 _EMAIL_NAME: Final = re.compile(r"e-?mail", re.IGNORECASE)
 _SECRET_VALUE: Final = re.compile(
-    r"eyJ[\w-]+\.[\w-]*|(?:[a-z]{2,4}_(?:live|test)_|gh[opsu]_|xox[abp]-|sk-)\w{8,}|AKIA[A-Z0-9]{12,}"
-    r"|[^@\s]+@[^@\s]+\.\w+"
+    r"eyJ[\w-]++\.[\w-]*|(?:[a-z]{2,4}_(?:live|test)_|gh[opsu]_|xox[abp]-|sk-)\w{8,}|AKIA[A-Z0-9]{12,}"
+    # From where its word begins: tried anywhere it would take as long as the word squared.
+    r"|(?<![^@\s])[^@\s]+@[^@\s]+\.\w+"
 )
 # No word, and no identifier that analyses go by: those are UUIDs or shorter.
 _RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[\w.~+/=-]{32,}", re.ASCII)

@@ -82,7 +82,11 @@ on conflict (project_id, user_id) do update set (traits, trait_times) = (
         >= coalesce((users.trait_times ->> key)::timestamptz, '-infinity')
 )
 -- Every identify writes the row anew, within the commit of others: it may not grow for ever.
-where pg_column_size(users.traits) < 262144
+-- What is compressed tells little, but where it is large already the rest need not be unpacked.
+where case
+    when pg_column_size(users.traits) + pg_column_size(users.trait_times) < 65536
+    then octet_length(users.traits::text) + octet_length(users.trait_times::text) < 65536
+end
 
 -- name: commits_after
 -- The next commits of the log behind the cursor ($1, $2) that no transaction in progress can
