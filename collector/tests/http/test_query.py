@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -171,6 +172,26 @@ def test_a_postgres_that_is_gone_is_503(new_api, run, postgres_dsn, method, path
 
     api.assert_refused(answer, 503, "STORE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_the_questions_of_one_project_leave_half_of_the_connections_to_others(api, pool, run):
+    """Long ones, as many as it likes: the others are answered meanwhile."""
+    reader = PostgresReader(pool, timeout_s=20)
+
+    async def ask_while_locked():
+        # One of the four connections has the lock, and one project's questions all wait for it.
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("lock table events in access exclusive mode")
+            waiting = [
+                asyncio.create_task(reader.user_events(api.project_id, "u1", 1)) for _ in range(6)
+            ]
+            async with asyncio.timeout(10):
+                while pool.get_size() - pool.get_idle_size() < 3:
+                    await asyncio.sleep(0.01)
+                workflows = await reader.list_workflows(api.project_id + 1)
+        return workflows, await asyncio.gather(*waiting)
+
+    assert run(ask_while_locked()) == ([], [[]] * 6)
 
 
 def test_a_question_that_takes_too_long_is_503_and_leaves_the_pool_usable(api, pool, run):

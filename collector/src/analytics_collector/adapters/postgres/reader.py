@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 import asyncpg
 import orjson
@@ -53,6 +54,8 @@ class PostgresReader:
     def __init__(self, pool: asyncpg.Pool, timeout_s: float = QUERY_TIMEOUT_S) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        # Of each project that asks: one that asks a lot leaves half of the connections to others.
+        self._shares: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     async def funnel_counts(
         self, project_id: int, query: FunnelQuery, depth_of: DepthOf
@@ -63,7 +66,7 @@ class PostgresReader:
         events no order of rows can rank.
         """
         sql = funnel_sql(project_id, query)
-        async with self._snapshot() as connection:
+        async with self._snapshot(project_id) as connection:
             found = await connection.fetchval(
                 sql.depths, *sql.depths_parameters, timeout=QUERY_TIMEOUT_S
             )
@@ -81,7 +84,7 @@ class PostgresReader:
 
     async def user_events(self, project_id: int, user_id: str, limit: int) -> list[dict[str, Any]]:
         """Return the newest *limit* events of the user, newest first, as JSON members."""
-        async with self._snapshot() as connection:
+        async with self._snapshot(project_id) as connection:
             rows = await connection.fetch(
                 _USER_EVENTS, project_id, user_id, limit, timeout=self._timeout_s
             )
@@ -129,12 +132,15 @@ class PostgresReader:
         return found is not None
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[PoolConnectionProxy]:
+    async def _snapshot(self, project_id: int) -> AsyncIterator[PoolConnectionProxy]:
         """Lend a connection whose statements all see the same events, within the time allowed."""
+        half = max(self._pool.get_max_size() // 2, 1)
+        share = self._shares.setdefault(project_id, asyncio.Semaphore(half))
         async with store_guard():
             try:
                 async with (
                     asyncio.timeout(self._timeout_s),
+                    share,
                     self._pool.acquire() as connection,
                     connection.transaction(isolation="repeatable_read", readonly=True),
                 ):
