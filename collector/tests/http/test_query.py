@@ -191,7 +191,7 @@ def test_the_questions_of_one_project_leave_half_of_the_connections_to_others(ap
                 workflows = await reader.list_workflows(api.project_id + 1)
         return workflows, await asyncio.gather(*waiting)
 
-    assert run(ask_while_locked()) == ([], [[]] * 6)
+    assert run(ask_while_locked()) == ([], [([], False)] * 6)
 
 
 def test_a_question_that_takes_too_long_is_503_and_leaves_the_pool_usable(api, pool, run):
@@ -206,4 +206,4 @@ def test_a_question_that_takes_too_long_is_503_and_leaves_the_pool_usable(api, p
             assert "shorter range" in caught.value.advice
         return await PostgresReader(pool).user_events(api.project_id, "u1", 1)
 
-    assert run(ask_while_locked()) == []
+    assert run(ask_while_locked()) == ([], False)

@@ -81,7 +81,12 @@ def test_an_unknown_user_has_no_events(api):
     answer = api.ask("GET", "/users/nobody/events")
 
     assert answer.status_code == 200
-    assert answer.json() == {"userId": "nobody", "count": 0, "events": []}
+    assert answer.json() == {
+        "userId": "nobody",
+        "count": 0,
+        "truncated": False,
+        "events": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -117,3 +122,17 @@ def test_events_of_another_project_are_not_shown(new_api):
     theirs.store("a", "u1", NOON)
 
     assert mine.ask("GET", "/users/u1/events").json()["count"] == 0
+
+
+def test_an_answer_holds_so_many_bytes_and_says_that_there_was_more(api):
+    """Whoever does not read its answers can't fill the memory of the server with them."""
+    large = {"properties": '{"text": "%s"}' % ("x" * 90_000)}
+    ids = [api.store("a", "hoarder", NOON + timedelta(seconds=n), **large) for n in range(60)]
+
+    body = api.ask("GET", "/users/hoarder/events").json()
+    held = [event["messageId"] for event in body["events"]]
+    assert body["truncated"]
+    assert held == ids[::-1][: len(held)]
+    assert 40 <= body["count"] == len(held) <= 4_194_304 // 90_000
+    less = api.ask("GET", "/users/hoarder/events?limit=40").json()
+    assert (less["truncated"], less["count"]) == (False, 40)

@@ -32,8 +32,11 @@ async def user_events(request: Request) -> Response:
     if not user_id or "\x00" in user_id:
         raise InvalidQuery("userId", "must not be empty or contain NUL")
     limit = _read_limit(request.query_params.get("limit"))
-    events = await request.app.state.services.reader.user_events(key.project_id, user_id, limit)
-    return json_response({"userId": user_id, "count": len(events), "events": events})
+    reader = request.app.state.services.reader
+    events, is_truncated = await reader.user_events(key.project_id, user_id, limit)
+    return json_response(
+        {"userId": user_id, "count": len(events), "truncated": is_truncated, "events": events}
+    )
 
 
 async def funnel(request: Request) -> Response:

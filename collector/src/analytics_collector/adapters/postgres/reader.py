@@ -28,6 +28,8 @@ from analytics_collector.errors import Refusal, StoreUnavailable
 from analytics_collector.wire import wire_time
 
 QUERY_TIMEOUT_S = 30.0
+# Whoever does not read them keeps answers in memory.
+MAX_ANSWER_BYTES = 4_194_304
 # The sort of a funnel stays in memory up to some 500,000 events; compiling its expressions would
 # cost more than running them.
 _SESSION = """
@@ -82,13 +84,19 @@ class PostgresReader:
                         counts[k] += 1
         return counts
 
-    async def user_events(self, project_id: int, user_id: str, limit: int) -> list[dict[str, Any]]:
-        """Return the newest *limit* events of the user, newest first, as JSON members."""
+    async def user_events(
+        self, project_id: int, user_id: str, limit: int, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """
+        Return the newest *limit* events of the user, newest first, as JSON members.
+
+        And whether there are fewer of them, for *max_bytes* hold no more.
+        """
         async with self._snapshot(project_id) as connection:
             rows = await connection.fetch(
-                _USER_EVENTS, project_id, user_id, limit, timeout=self._timeout_s
+                _USER_EVENTS, project_id, user_id, limit, max_bytes, timeout=self._timeout_s
             )
-        return [_event(row) for row in rows]
+        return [_event(row) for row in rows], bool(rows) and len(rows) < rows[0]["found"]
 
     async def create_workflow(self, project_id: int, draft: WorkflowDraft) -> Workflow:
         """Save *draft*; `Refusal` (CONFLICT) if the project has a workflow of that name."""
