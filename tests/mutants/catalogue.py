@@ -116,9 +116,9 @@ _ACKNOWLEDGED = (
         name="empties the spool before the store has it",
         promise="what the spool holds is there until it is committed",
         path=f"{_COLLECTOR}/ingest/spooling.py",
-        text="        stored = await self._home.write(found.rows, found.size_bytes)\n",
+        text="        refused, duplicates = await self._bring_home(found)\n",
         replacement="        await self._spool.remove(found.until, [])\n"
-        "        stored = await self._home.write(found.rows, found.size_bytes)\n",
+        "        refused, duplicates = await self._bring_home(found)\n",
         tests=(
             "collector/tests/ingest/test_spooling.py"
             "::test_what_comes_while_something_waits_waits_behind_it",

@@ -72,7 +72,9 @@ class Delivery:
 
     def run(self) -> None:
         """Deliver until closed and done, or out of time."""
-        for failures in itertools.count():
+        failures = 0
+        while True:
+            began_at = monotonic()
             self._nudges_seen = self._orders.nudges
             # The guard round the job: whatever happens, the events wait and the thread lives.
             try:
@@ -84,7 +86,10 @@ class Delivery:
                 message = "Delivery failed unexpectedly; the events wait"
                 self._log.warning("worker_error", message, **facts_of(error))
             self._outbox.spill()
+            # After one that is long past this is the first again.
+            failures = 0 if monotonic() - began_at > MAX_RETRY_DELAY_S else failures
             self._pause(min(2.0 ** min(failures, 10), MAX_RETRY_DELAY_S))
+            failures += 1
             if self._orders.close_by is not None and self._orders.close_by <= monotonic():
                 return
 
