@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -42,12 +43,14 @@ class Store:
         self.loses_answers = False
         self.groups: list[int] = []
         self.most_rows = 10**9
+        self.worked_s = 0.0
 
     async def append(self, rows: Sequence[EventRow]) -> list[int]:
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")
         if len(rows) > self.most_rows:
+            self.worked_s += 5
             raise StoreUnavailable("too late")
         if any(row.name == "poison" for row in rows):
             raise RowsRefused("poison")
@@ -80,7 +83,12 @@ class Scene:
         self.store = Store()
         self.spool = kind(folder, "events-test", max_bytes)
         self.rejected = RejectedEvents()
-        self.spooling = Spooling(self.spool, GroupWriter(self.store), rejected=self.rejected)
+        self.spooling = Spooling(
+            self.spool,
+            GroupWriter(self.store),
+            lambda: time.monotonic() + self.store.worked_s,
+            rejected=self.rejected,
+        )
         self.writer = GroupWriter(self.store, self.spooling)
 
     async def write(self, *names: str) -> str:

@@ -205,6 +205,8 @@ URLS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _database():
+    # It may come again: one that has done with its tests may take over some of another's.
+    HOME.mkdir(exist_ok=True)
     call_command("migrate", verbosity=0)
     for number in range(1, 9):
         get_user_model().objects.create(pk=number, username=f"user-{number}")

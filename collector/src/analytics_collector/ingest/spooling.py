@@ -35,6 +35,9 @@ POLL_S: Final = 0.5
 _FIRST_RETRY_S: Final = 0.1
 _SLOWEST_RETRY_S: Final = 1.0
 
+# A store that is away says so sooner, as a rule; one that works at it is given up later.
+_TOO_LONG_S: Final = 0.5
+
 _RATE_S: Final = 10.0
 _UNKNOWN_RETRY_AFTER_S: Final = 30
 _MAX_RETRY_AFTER_S: Final = 300
@@ -58,12 +61,13 @@ class Spooling:
         self._spool = spool
         self._home = home
         self._rejected = rejected
+        self._clock = clock
         self._rate = _Rate(clock)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._state: SpoolState | None = None
         self._turned_away = False
-        # At once; fewer after the store has failed at them.
+        # At once; fewer after the store has taken too long for them.
         self._most_events = MAX_GROUP_EVENTS
 
     def start(self) -> None:
@@ -157,13 +161,13 @@ class Spooling:
         duplicates = 0
         left = list(found.rows)
         while left:
-            rows = left[: self._most_events]
+            rows, began_at = left[: self._most_events], self._clock()
             try:
                 stored = await self._home.write(rows, found.size_bytes)
             except StoreUnavailable:
-                # Perhaps it took too long, as so many would the next time. If one alone fails it
-                # is not that.
-                self._most_events = len(rows) // 2 or MAX_GROUP_EVENTS
+                # So many would take too long the next time, too.
+                if self._clock() - began_at >= _TOO_LONG_S:
+                    self._most_events = max(len(rows) // 2, 1)
                 raise
             refused += [rows[position] for position in stored.refused]
             duplicates += len(stored.duplicates)
