@@ -147,8 +147,10 @@ class Deliverer(Protocol):
         """Begin to deliver what waits."""
 
     def deliver_at_sigterm(self, *, is_end: bool, kept_s: float) -> object:
-        """Deliver what waits, in a bounded time of which others took *kept_s*; unless *is_end*,
-        more may come.
+        """
+        Deliver what waits, in a bounded time of which others took *kept_s*.
+
+        Unless *is_end*, more may come.
         """
 
 

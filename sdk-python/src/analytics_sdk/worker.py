@@ -191,10 +191,11 @@ class Worker:
         return self.outbox.is_interrupted
 
     def retire(self) -> None:
-        """End the thread, for nobody is left who could track: what is delivered late, or never,
-        must not keep one for each client that a program has let go.
+        """
+        End the thread, for nobody is left who could track.
 
-        Without a spool it stays until all is delivered.
+        Soon if what is left can wait on disk: a program may let go of many clients. Else when all
+        is delivered.
         """
         self._is_retired = True
         patience_s = inf if self._spool is None else self._config.shutdown_timeout_s

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 from wsgiref.util import setup_testing_defaults
 
 import httpx
@@ -18,7 +19,8 @@ pytest.importorskip("django")
 import django
 from django.conf import settings
 
-HOME = Path(tempfile.mkdtemp(prefix="analytics-django-"))
+# Made when the tests begin: who only collects them leaves nothing behind.
+HOME = Path(tempfile.gettempdir(), f"analytics-django-{uuid4().hex}")
 APP = "analytics_sdk.integrations.django"
 OURS = f"{APP}.AnalyticsMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -205,8 +207,8 @@ URLS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _database():
-    # It may come again: one that has done with its tests may take over some of another's.
-    HOME.mkdir(exist_ok=True)
+    # Perhaps not for the first time: who has done with its tests may take over some of another's.
+    HOME.mkdir()
     call_command("migrate", verbosity=0)
     for number in range(1, 9):
         get_user_model().objects.create(pk=number, username=f"user-{number}")
